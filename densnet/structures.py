@@ -30,9 +30,13 @@ class Molecule:
         number = np.asarray(self.number)
         position = np.array(self.position, dtype=np.float64)
         if number.ndim != 1 or number.size == 0 or not np.issubdtype(number.dtype, np.integer):
-            raise StructureError(f"atomic numbers have shape {number.shape} and type {number.dtype}; expected (N,) integers, N >= 1")
+            raise StructureError(
+                f"atomic numbers have shape {number.shape} and type {number.dtype}; expected (N,) integers, N >= 1"
+            )
         if number.min() < 1 or number.max() > 118:
-            raise StructureError(f"atomic numbers range over {number.min()}..{number.max()}; expected 1..118; remove ghost or dummy atoms")
+            raise StructureError(
+                f"atomic numbers range over {number.min()}..{number.max()}; expected 1..118; remove ghost or dummy atoms"
+            )
         if position.shape != (number.size, 3):
             raise StructureError(f"positions have shape {position.shape}; expected ({number.size}, 3) in bohr")
         if not np.isfinite(position).all():

@@ -1,0 +1,208 @@
+"""A model on disk: a folder with model.json (what it is) and model.safetensors (weights and scales). No pickle.
+
+model.json holds schema, version, the architecture, the whole basis, the level of theory, units, the hash of the training
+data, and the recipe. `hash` covers the weights, the architecture and the basis: a trajectory names the model it ran on by it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from densnet.basis.shells import Basis
+from densnet.errors import ConfigError, ModelError
+from densnet.model.density import DensityNetwork
+from densnet.model.densnet import DensNet
+from densnet.model.energy import EnergyNetwork
+from densnet.units import ANGSTROM_PER_BOHR
+
+SCHEMA, VERSION = "densnet/model", 1
+
+
+@dataclass(frozen=True)
+class DensitySettings:
+    """Architecture of the density network; see DensityNetwork. cutoff in angstrom (this is an edge)."""
+
+    channels: int
+    lmax: tuple[int, ...]
+    cutoff_angstrom: float = 5.0
+    radial: int = 8
+    hidden: int = 64
+    neighbours: float = 8.0
+    parity: str = "natural"
+    overlap_weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lmax", tuple(self.lmax))
+        if self.parity not in ("natural", "both"):
+            raise ConfigError(f"parity is {self.parity!r}; expected 'natural' or 'both'; see conf/model")
+        if self.channels < 1 or not self.lmax or self.cutoff_angstrom <= 0:
+            raise ConfigError(
+                f"density network with channels={self.channels}, lmax={self.lmax}, cutoff_angstrom={self.cutoff_angstrom}; "
+                "expected positive values and at least one layer; see conf/model"
+            )
+
+
+@dataclass(frozen=True)
+class EnergySettings:
+    """Architecture of the energy network; see EnergyNetwork. cutoff in angstrom (this is an edge)."""
+
+    channels: int
+    layers: int = 2
+    lmax: int = 2
+    cutoff_angstrom: float = 5.0
+    radial: int = 8
+    hidden: int = 64
+    neighbours: float = 8.0
+    invariants: int = 8
+    overlap_weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.channels < 1 or self.layers < 1 or self.lmax < 0 or self.cutoff_angstrom <= 0:
+            raise ConfigError(
+                f"energy network with channels={self.channels}, layers={self.layers}, lmax={self.lmax}, "
+                f"cutoff_angstrom={self.cutoff_angstrom}; expected positive values; see conf/model"
+            )
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What to build. energy is None for a model of the density alone."""
+
+    density: DensitySettings
+    energy: EnergySettings | None = None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a model comes from: data and level hash, and the settings of every stage it went through, as JSON text."""
+
+    data_hash: str = ""
+    level: str = ""
+    recipe: tuple[str, ...] = ()
+
+
+def build_density(settings: DensitySettings, basis: Basis) -> DensityNetwork:
+    return DensityNetwork(
+        basis,
+        channels=settings.channels,
+        lmax=settings.lmax,
+        cutoff=settings.cutoff_angstrom / ANGSTROM_PER_BOHR,
+        radial=settings.radial,
+        hidden=settings.hidden,
+        neighbours=settings.neighbours,
+        parity=settings.parity,
+        overlap_weight=settings.overlap_weight,
+    )
+
+
+def build_energy(settings: EnergySettings, basis: Basis) -> EnergyNetwork:
+    return EnergyNetwork(
+        basis,
+        channels=settings.channels,
+        layers=settings.layers,
+        lmax=settings.lmax,
+        cutoff=settings.cutoff_angstrom / ANGSTROM_PER_BOHR,
+        radial=settings.radial,
+        hidden=settings.hidden,
+        neighbours=settings.neighbours,
+        invariants=settings.invariants,
+        overlap_weight=settings.overlap_weight,
+    )
+
+
+def build(architecture: Architecture, basis: Basis) -> DensNet:
+    """A fresh, untrained model."""
+    energy = None if architecture.energy is None else build_energy(architecture.energy, basis)
+    return DensNet(basis, build_density(architecture.density, basis), energy)
+
+
+def _hash(weights: dict[str, torch.Tensor], architecture: Architecture, basis: Basis) -> str:
+    digest = hashlib.sha256(basis.hash.encode() + json.dumps(asdict(architecture), sort_keys=True).encode())
+    for name in sorted(weights):
+        digest.update(name.encode() + weights[name].cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save_model(folder: Path | str, model: DensNet, architecture: Architecture, provenance: Provenance) -> str:
+    """Write the model, replacing one of the same name only when both files are complete. Returns its hash."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    model.hash = _hash(weights, architecture, model.basis)
+    content = {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "hash": model.hash,
+        "units": "atomic",
+        "architecture": asdict(architecture),
+        "provenance": asdict(provenance),
+        "basis": json.loads(model.basis.to_json()),
+    }
+    save_file(weights, folder / "model.safetensors.tmp")
+    (folder / "model.json.tmp").write_text(json.dumps(content, indent=1))
+    for name in ("model.safetensors", "model.json"):
+        os.replace(folder / f"{name}.tmp", folder / name)
+    return model.hash
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model read from disk with what its file says of it."""
+
+    model: DensNet
+    architecture: Architecture
+    provenance: Provenance
+
+
+def read_model(folder: Path | str, device: torch.device | str = "cpu") -> ModelFile:
+    """Read a model folder. Raises ModelError if it is missing, of another version, or does not match its hash."""
+    folder = Path(folder)
+    description, weights_path = folder / "model.json", folder / "model.safetensors"
+    if not description.is_file() or not weights_path.is_file():
+        raise ModelError(
+            f"no model in {folder}; expected a folder with model.json and model.safetensors; give the folder train.py exported"
+        )
+    try:
+        raw = json.loads(description.read_text())
+        if (raw.get("schema"), raw.get("version")) != (SCHEMA, VERSION):
+            raise ModelError(
+                f"{description} has schema {raw.get('schema')} version {raw.get('version')}; "
+                f"expected {SCHEMA} version {VERSION}; use the densnet that wrote it or train again"
+            )
+        energy = raw["architecture"]["energy"]
+        architecture = Architecture(
+            DensitySettings(**raw["architecture"]["density"]), None if energy is None else EnergySettings(**energy)
+        )
+        provenance = Provenance(**{**raw["provenance"], "recipe": tuple(raw["provenance"]["recipe"])})
+        basis = Basis.from_json(json.dumps(raw["basis"]))
+        weights = load_file(weights_path)
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise ModelError(
+            f"{folder} cannot be read ({type(error).__name__}: {error}); expected a whole {SCHEMA}; copy it again"
+        ) from error
+    model = build(architecture, basis)
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    if missing or unexpected:
+        raise ModelError(
+            f"{weights_path} lacks {sorted(missing)[:3]} and has unknown {sorted(unexpected)[:3]}; expected the weights of "
+            "model.json beside it; copy both files again"
+        )
+    model.hash = _hash(weights, architecture, basis)
+    if model.hash != raw["hash"]:
+        raise ModelError(
+            f"{folder} has hash {model.hash} but model.json says {raw['hash']}; the two files are not of one model; copy again"
+        )
+    return ModelFile(model.to(device).eval(), architecture, provenance)
+
+
+def load_model(folder: Path | str, device: torch.device | str = "cpu") -> DensNet:
+    """The model in a folder, ready to predict. Raises ModelError as read_model."""
+    return read_model(folder, device).model

@@ -1,0 +1,94 @@
+"""Density network: nuclei -> coefficients of the deformation density, with exact charge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from e3nn import o3
+from torch import Tensor, nn
+
+from densnet.basis.shells import Basis
+from densnet.data.neighbours import neighbours
+from densnet.errors import BasisError
+from densnet.model.scaling import CoefficientFrame
+from densnet.nn.interaction import Interaction, Irreps
+from densnet.nn.radial import RadialBasis
+from densnet.nn.readout import ToShells
+from densnet.structures import Density, Molecules
+
+
+def harmonics(vector: Tensor, lmax: int) -> Tensor:
+    """(E, (lmax+1)^2) component-normalised real harmonics of edge vectors, e3nn order."""
+    return o3.spherical_harmonics(list(range(lmax + 1)), vector, normalize=True, normalization="component")
+
+
+class DensityNetwork(nn.Module):
+    """Species -> message passing with l growing through the layers -> linear readout to every shell of every element.
+
+    basis: the density basis; channels: per irrep; lmax: l of the features after each layer (the last one is raised to the
+    basis' l); cutoff: bohr; radial: Bessel functions; hidden: width of the radial networks; neighbours: typical number of
+    neighbours, scales the sums; parity: "natural" keeps irreps of parity (-1)^l, "both" all of O(3); overlap_weight: mu of
+    the one-centre metric that whitens the targets, hartree*bohr.
+    """
+
+    def __init__(
+        self,
+        basis: Basis,
+        channels: int,
+        lmax: Sequence[int],
+        cutoff: float,
+        radial: int,
+        hidden: int,
+        neighbours: float,
+        parity: str,
+        overlap_weight: float,
+    ) -> None:
+        super().__init__()
+        self.cutoff = cutoff
+        self.numbers = basis.numbers
+        self.lmax = [*list(lmax)[:-1], basis.lmax]
+        self.frame = CoefficientFrame(basis, overlap_weight)
+        self.embedding = nn.Embedding(len(basis.numbers), channels)
+        self.radial_basis = RadialBasis(radial, cutoff)
+        make = {"natural": Irreps.natural, "both": Irreps.both_parities}[parity]
+        # The coefficients need natural parity only, so the last layer makes no other.
+        features = [Irreps.natural(0), *[make(l) for l in self.lmax[:-1]], Irreps.natural(self.lmax[-1])]
+        self.layers = nn.ModuleList(
+            Interaction(
+                a, b, lmax_edge=self.lmax[i], channels=channels, radial_size=radial, hidden=hidden, neighbours=neighbours
+            )
+            for i, (a, b) in enumerate(pairwise(features))
+        )
+        self.readout = ToShells(len(basis.numbers), basis.multiplicity, channels)
+
+    def forward(self, molecules: Molecules) -> Density:
+        """Coefficients (N, width) with sum of integrals equal to minus the molecule's charge.
+
+        Raises BasisError for an element the model was not made for.
+        """
+        row = self.frame.row(molecules.number)
+        if bool((row < 0).any()):
+            unknown = sorted(set(molecules.number[row < 0].tolist()))
+            raise BasisError(
+                f"the model does not know elements Z={unknown}; it was made for Z={list(self.numbers)}; train one that does"
+            )
+        edges = neighbours(molecules, self.cutoff)
+        dtype = self.embedding.weight.dtype
+        vector, length = edges.vector.to(dtype), edges.length.to(dtype)
+        radial, envelope = self.radial_basis(length)
+        y = harmonics(vector, max(self.lmax))
+        h = self.embedding(row)[:, None, :]
+        for layer, lmax in zip(self.layers, self.lmax):
+            h = layer(h, y[:, : (lmax + 1) ** 2], radial, envelope, edges)
+        coefficient = self.frame.decode(self.readout(h, row), row)
+        return Density(self._exact_charge(coefficient, molecules, row), self.frame.exponent[row])
+
+    def _exact_charge(self, coefficient: Tensor, molecules: Molecules, row: Tensor) -> Tensor:
+        """Move s coefficients along W^-1 q until the integral is exact (rescaling instead would move the dipole)."""
+        q, response = self.frame.charge[row], self.frame.charge_response[row]
+        s = coefficient[:, : q.shape[1]]
+        excess = molecules.sum((q * s).sum(1)) + molecules.charge
+        step = excess / molecules.sum((q * response).sum(1))
+        return torch.cat([s - response * step[molecules.molecule][:, None], coefficient[:, q.shape[1] :]], dim=1)

@@ -1,0 +1,87 @@
+"""Energy network: density and nuclei -> total energy. Message passing on the coefficients as equivariant features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from densnet.basis.shells import Basis
+from densnet.data.neighbours import neighbours
+from densnet.model.density import harmonics
+from densnet.model.scaling import CoefficientFrame
+from densnet.nn.interaction import Interaction, Irreps
+from densnet.nn.radial import RadialBasis
+from densnet.nn.readout import FromShells
+from densnet.structures import Density, Molecules
+
+
+class EnergyNetwork(nn.Module):
+    """E[c(R), R] = sum over atoms of (free-atom energy + shift + scale * network).
+
+    Every atom starts from its element, its shells up to l = lmax mixed into channels, and the invariants (squared norms of
+    mixed shells) of every l of the basis. free-atom energies come with the basis; shift per element and scale are fitted
+    to the training energies and forces (`fit_scales`) and live in the checkpoint.
+
+    channels, layers, lmax, cutoff (bohr), radial, hidden, neighbours, overlap_weight: as for the density network;
+    invariants: squared norms per l.
+    """
+
+    shift: Tensor
+    scale: Tensor
+    free_atom: Tensor
+
+    def __init__(
+        self,
+        basis: Basis,
+        channels: int,
+        layers: int,
+        lmax: int,
+        cutoff: float,
+        radial: int,
+        hidden: int,
+        neighbours: float,
+        invariants: int,
+        overlap_weight: float,
+    ) -> None:
+        super().__init__()
+        self.cutoff, self.lmax = cutoff, min(lmax, basis.lmax)
+        self.frame = CoefficientFrame(basis, overlap_weight)
+        n_elements = len(basis.numbers)
+        self.embedding = nn.Embedding(n_elements, channels)
+        self.from_shells = FromShells(n_elements, basis.multiplicity[: self.lmax + 1], channels)
+        self.to_invariants = FromShells(n_elements, basis.multiplicity, invariants)
+        self.mix = nn.Sequential(
+            nn.Linear(2 * channels + invariants * (basis.lmax + 1), hidden), nn.SiLU(), nn.Linear(hidden, channels)
+        )
+        self.radial_basis = RadialBasis(radial, cutoff)
+        features = Irreps.natural(self.lmax)
+        self.layers = nn.ModuleList(
+            Interaction(
+                features, Irreps.natural(0) if i == layers - 1 else features, self.lmax, channels, radial, hidden, neighbours
+            )
+            for i in range(layers)
+        )
+        self.readout = nn.Sequential(nn.Linear(2 * channels, hidden), nn.SiLU(), nn.Linear(hidden, 1))
+        self.register_buffer(
+            "free_atom", torch.tensor([e.atom.energy for e in basis.elements], dtype=torch.float64), persistent=False
+        )
+        self.register_buffer("shift", torch.zeros(n_elements, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
+
+    def forward(self, molecules: Molecules, density: Density) -> Tensor:
+        """(B,) total energies, hartree, float64."""
+        row = self.frame.row(molecules.number)
+        dtype = self.embedding.weight.dtype
+        blocks = [b.to(dtype) for b in self.frame.encode(density.coefficient, row)]
+        features = self.from_shells(blocks[: self.lmax + 1], row)
+        squares = [(x.square().mean(1) + 1e-6).sqrt() for x in self.to_invariants(blocks, row)]
+        start = self.mix(torch.cat([self.embedding(row), features[0][:, 0], *squares], dim=-1))
+        h = torch.cat([start[:, None, :], *features[1:]], dim=1)
+        edges = neighbours(molecules, self.cutoff)
+        y = harmonics(edges.vector.to(dtype), self.lmax)
+        radial, envelope = self.radial_basis(edges.length.to(dtype))
+        for layer in self.layers:
+            h = layer(h, y, radial, envelope, edges)
+        atomic = self.readout(torch.cat([start, h[:, 0]], dim=-1))[:, 0]
+        # References are added in float64: total energies of hundreds of hartree must not eat the float32 digits.
+        return molecules.sum(self.free_atom[row] + self.shift[row] + self.scale * atomic.to(torch.float64))

@@ -1,0 +1,170 @@
+"""Equivariant message passing in the dense Clebsch-Gordan form.
+
+Features are (node, component, channel): the components of all irreps (each once, times `channels`), channels last. For edge
+(s -> t) with harmonics Y and radial weights w,
+
+    M = (Y @ C) as (E, n_in, K);   m = M^T h[s] * w[:, path];   a_t = sum over edges m
+
+C (n_edge, n_in * K) holds every coupling path (edge l, input irrep, output irrep) side by side. The result equals e3nn's
+`uvu` tensor product of the same paths (tests/test_nn.py) and uses only matrix products and pointwise steps, so it is
+differentiable to any order and compiles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+from e3nn import o3
+from torch import Tensor, nn
+
+from densnet.data.neighbours import Edges
+
+Irrep = tuple[int, int]  # (l, parity)
+
+
+@dataclass(frozen=True)
+class Irreps:
+    """The irreps of one feature block, each with the same number of channels; components are laid out in this order."""
+
+    irreps: tuple[Irrep, ...]
+
+    @staticmethod
+    def natural(lmax: int) -> Irreps:
+        """l = 0..lmax with parity (-1)^l: those a spherical-harmonic expansion of a scalar field has."""
+        return Irreps(tuple((l, (-1) ** l) for l in range(lmax + 1)))
+
+    @staticmethod
+    def both_parities(lmax: int) -> Irreps:
+        """l = 0..lmax in both parities: adds pseudoscalars, pseudovectors, ..."""
+        return Irreps(tuple((l, p * (-1) ** l) for p in (1, -1) for l in range(lmax + 1)))
+
+    @property
+    def dim(self) -> int:
+        return sum(2 * l + 1 for l, _ in self.irreps)
+
+    def slices(self) -> list[slice]:
+        out, start = [], 0
+        for l, _ in self.irreps:
+            out.append(slice(start, start + 2 * l + 1))
+            start += 2 * l + 1
+        return out
+
+    @property
+    def degrees(self) -> list[int]:
+        """The l of every component."""
+        return [l for l, _ in self.irreps for _ in range(2 * l + 1)]
+
+    def e3nn(self, channels: int) -> o3.Irreps:
+        return o3.Irreps([(channels, ir) for ir in self.irreps])
+
+
+@dataclass(frozen=True)
+class Paths:
+    """All coupling paths. coupling: (n_edge, n_in * K); path_of: (K,) path of every column; triple: (edge l, i_in, i_out)."""
+
+    coupling: Tensor
+    path_of: Tensor
+    triple: tuple[tuple[int, int, int], ...]
+
+
+def coupling_paths(irreps_in: Irreps, lmax_edge: int, irreps_out: Irreps) -> Paths:
+    """Clebsch-Gordan coefficients of every allowed path, ordered by output irrep, scaled by sqrt(2 l_out + 1).
+
+    With component-normalised harmonics (variance one) a path then keeps the variance of its input.
+    """
+    columns, path_of, triple = [], [], []
+    for i_out, (l_out, p_out) in enumerate(irreps_out.irreps):
+        for i_in, (l_in, p_in) in enumerate(irreps_in.irreps):
+            for l_edge in range(lmax_edge + 1):
+                if abs(l_in - l_edge) <= l_out <= l_in + l_edge and p_in * (-1) ** l_edge == p_out:
+                    block = torch.zeros((lmax_edge + 1) ** 2, irreps_in.dim, 2 * l_out + 1, dtype=torch.float64)
+                    cg = o3.wigner_3j(l_edge, l_in, l_out, dtype=torch.float64) * sqrt(2 * l_out + 1)
+                    block[l_edge**2 : (l_edge + 1) ** 2, irreps_in.slices()[i_in]] = cg
+                    columns.append(block)
+                    path_of += [len(triple)] * (2 * l_out + 1)
+                    triple.append((l_edge, i_in, i_out))
+    coupling = torch.cat(columns, dim=-1)
+    return Paths(coupling.flatten(1).to(torch.get_default_dtype()), torch.tensor(path_of), tuple(triple))
+
+
+class ChannelMix(nn.Module):
+    """One linear map over channels per irrep: (N, components, n_in) -> (N, components, n_out); bias on 0e only."""
+
+    def __init__(self, irreps: Irreps, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.irreps = irreps
+        self.linear = nn.ModuleList(nn.Linear(n_in, n_out, bias=ir == (0, 1)) for ir in irreps.irreps)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return torch.cat([linear(h[:, s]) for linear, s in zip(self.linear, self.irreps.slices())], dim=1)
+
+
+class Interaction(nn.Module):
+    """Message, aggregation, channel mixing with self-connection, and gate.
+
+    Scalars pass through SiLU; every other irrep is multiplied by sigmoids of linear maps of the scalars, so O(3)
+    equivariance is exact. Residual for the irreps that input and output share.
+    """
+
+    coupling: Tensor
+    path_of: Tensor
+
+    def __init__(
+        self,
+        irreps_in: Irreps,
+        irreps_out: Irreps,
+        lmax_edge: int,
+        channels: int,
+        radial_size: int,
+        hidden: int,
+        neighbours: float,
+    ) -> None:
+        super().__init__()
+        self.irreps_in, self.irreps_out, self.channels = irreps_in, irreps_out, channels
+        paths = coupling_paths(irreps_in, lmax_edge, irreps_out)
+        self.register_buffer("coupling", paths.coupling, persistent=False)
+        self.register_buffer("path_of", paths.path_of, persistent=False)
+        self.n_paths = len(paths.triple)
+        self.radial = nn.Sequential(
+            nn.Linear(radial_size, hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, self.n_paths * channels, bias=False),
+        )
+        self.before = ChannelMix(irreps_in, channels, channels)
+        self.paths_per_output = [sum(i == o for _, _, i in paths.triple) for o in range(len(irreps_out.irreps))]
+        self.after = nn.ModuleList(nn.Linear(n * channels, channels, bias=False) for n in self.paths_per_output)
+        self.shared = [(irreps_in.irreps.index(ir), o) for o, ir in enumerate(irreps_out.irreps) if ir in irreps_in.irreps]
+        self.own = nn.ModuleList(nn.Linear(channels, channels, bias=False) for _ in self.shared)
+        self.gate = nn.Linear(channels, (len(irreps_out.irreps) - 1) * channels)
+        self.scale = neighbours**-0.5
+
+    def message(self, h: Tensor, harmonics: Tensor, weight: Tensor, source: Tensor) -> Tensor:
+        """(E, K, channels): the tensor product of every edge. weight: (E, paths, channels)."""
+        edges = harmonics.shape[0]
+        matrix = (harmonics @ self.coupling).view(edges, self.irreps_in.dim, -1)
+        return torch.bmm(matrix.transpose(1, 2), h[source]) * weight[:, self.path_of]
+
+    def forward(self, h: Tensor, harmonics: Tensor, radial: Tensor, envelope: Tensor, edges: Edges) -> Tensor:
+        """h: (N, dim_in, channels); harmonics: (E, (lmax+1)^2), component-normalised; radial: (E, size); envelope: (E, 1)."""
+        # The envelope makes every message vanish smoothly at the cutoff, whatever the biases of the radial network.
+        weight = self.radial(radial).view(-1, self.n_paths, self.channels) * envelope[:, :, None]
+        message = self.message(self.before(h), harmonics, weight, edges.source)
+        total = message.new_zeros((h.shape[0], *message.shape[1:])).index_add_(0, edges.target, message) * self.scale
+        outputs, start = [], 0
+        for o, (n, (l, _)) in enumerate(zip(self.paths_per_output, self.irreps_out.irreps)):
+            block = total[:, start : start + n * (2 * l + 1)].view(-1, n, 2 * l + 1, self.channels)
+            outputs.append(self.after[o](block.transpose(1, 2).flatten(2)))
+            start += n * (2 * l + 1)
+        slices = self.irreps_in.slices()
+        for own, (i, o) in zip(self.own, self.shared):
+            outputs[o] = outputs[o] + own(h[:, slices[i]])
+        scalars = outputs[0][:, 0]
+        gates = torch.sigmoid(self.gate(scalars)).view(h.shape[0], -1, 1, self.channels)
+        gated = [torch.nn.functional.silu(outputs[0]), *(x * gates[:, k] for k, x in enumerate(outputs[1:]))]
+        for i, o in self.shared:
+            gated[o] = gated[o] + h[:, slices[i]]
+        return torch.cat(gated, dim=1)

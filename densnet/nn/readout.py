@@ -1,0 +1,34 @@
+"""Linear maps between channels and the shells of a density basis, with weights of their own for every element."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class ToShells(nn.Module):
+    """(N, components, channels) -> one (N, n_l, 2l+1) block per l, zero-initialised: the start is the prior alone."""
+
+    def __init__(self, n_elements: int, multiplicity: Sequence[int], channels: int) -> None:
+        super().__init__()
+        self.weight = nn.ParameterList(nn.Parameter(torch.zeros(n_elements, n, channels)) for n in multiplicity)
+        self.bias = nn.Parameter(torch.zeros(n_elements, multiplicity[0]))
+
+    def forward(self, h: Tensor, row: Tensor) -> list[Tensor]:
+        """h: natural-parity features up to the basis' lmax, components in order of l; row: (N,) element row."""
+        blocks = [torch.einsum("nmc,nkc->nkm", h[:, l**2 : (l + 1) ** 2], w[row]) for l, w in enumerate(self.weight)]
+        blocks[0] = blocks[0] + self.bias[row][:, :, None]
+        return blocks
+
+
+class FromShells(nn.Module):
+    """One (N, n_l, 2l+1) block per l -> (N, 2l+1, channels) features for each l <= lmax."""
+
+    def __init__(self, n_elements: int, multiplicity: Sequence[int], channels: int) -> None:
+        super().__init__()
+        self.weight = nn.ParameterList(nn.Parameter(torch.randn(n_elements, n, channels) * n**-0.5) for n in multiplicity)
+
+    def forward(self, blocks: Sequence[Tensor], row: Tensor) -> list[Tensor]:
+        return [torch.einsum("nkm,nkc->nmc", block, w[row]) for block, w in zip(blocks, self.weight)]

@@ -1,0 +1,165 @@
+"""Density matrix -> coefficients of the deformation density in a Gaussian basis, with exact charge and dipole.
+
+Minimises (d - d~ | d - d~) for d = rho - rho_SAD subject to the exact integral and dipole of d:
+
+    J c = b + C lambda,  C^T c = t;   J = (P|Q), b_P = (P|d), C = [integral chi, integral r chi], t = moments of d
+
+Overlap-metric fits ruin dipoles; subtracting the free atoms halves the error; the constraints cost nothing
+(docs/conventions.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from pyscf import dft, gto
+
+from densnet.basis import moments
+from densnet.basis.ordering import free_atom_coefficients, matrix_to_irreps, pyscf_basis, pyscf_free_atoms, to_irreps, to_pyscf
+from densnet.basis.shells import Basis
+from densnet.data.fits import DensityGrid
+from densnet.errors import BasisError
+from densnet.structures import Molecule
+
+MAX_CONDITION = 1e12  # of the unit-diagonal Coulomb metric; beyond this float64 leaves fewer than four digits
+
+
+def pyscf_molecule(molecule: Molecule, basis: str | dict[str, list]) -> gto.Mole:
+    """The molecule in PySCF, positions handed over in bohr (PySCF's own bohr-angstrom factor never enters)."""
+    atoms = [(int(z), tuple(r)) for z, r in zip(molecule.number, molecule.position)]
+    return gto.M(atom=atoms, unit="Bohr", basis=basis, charge=0, spin=int(molecule.number.sum()) % 2, verbose=0)
+
+
+def _functions(kernel: torch.Tensor, l: int, basis: Basis, number: np.ndarray) -> np.ndarray:
+    """(N, slots of degree l) closed-form integral `kernel` of every slot, zero where masked."""
+    start = sum(basis.multiplicity[:l])
+    stop = start + basis.multiplicity[l]
+    return kernel.numpy()[:, start:stop] * basis.slot_mask[basis.rows(number)][:, start:stop]
+
+
+def moment_constraints(basis: Basis, molecule: Molecule) -> np.ndarray:
+    """C, (n, 4): integral of every function (PySCF order of to_pyscf) and its x, y, z moment about the origin."""
+    number = molecule.number
+    exponent = torch.as_tensor(basis.slot_exponent[basis.rows(number)])
+    block = np.zeros((4, number.size, basis.width))
+    s = _functions(moments.monopole(exponent), 0, basis, number)
+    n0 = basis.multiplicity[0]
+    block[0, :, :n0] = s
+    for i in range(3):
+        block[1 + i, :, :n0] = s * molecule.position[:, i, None]
+        if basis.lmax >= 1:
+            n1 = basis.multiplicity[1]
+            block[1 + i, :, n0 + i : n0 + 3 * n1 : 3] = _functions(moments.dipole(exponent), 1, basis, number)
+    return np.stack([to_pyscf(b, basis, number) for b in block], axis=1)
+
+
+@dataclass(frozen=True)
+class FrameFit:
+    """Fit of one frame. coefficient: (N, width) irreps order; the rest are its diagnostics.
+
+    electrons_error: e; dipole_error: e*bohr, both before the constraint would be exact to round-off; condition: of J.
+    """
+
+    coefficient: np.ndarray
+    electrons_error: float
+    dipole_error: float
+    condition: float
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Integrals of one frame in PySCF order: coulomb and overlap (n, n), projection b (n,) of the deformation density."""
+
+    coulomb: np.ndarray
+    overlap: np.ndarray
+    projection: np.ndarray
+    overlap_projection: np.ndarray | None
+
+
+def project(molecule: Molecule, matrix: np.ndarray, ao_basis: str, basis: Basis, overlap: bool = False) -> Projection:
+    """Metric and projections of d = rho - rho_SAD; matrix: (nao, nao) density matrix in PySCF order."""
+    mol = pyscf_molecule(molecule, ao_basis)
+    aux = pyscf_molecule(molecule, pyscf_basis(basis))
+    atoms = pyscf_molecule(molecule, pyscf_free_atoms(basis))
+    prior = free_atom_coefficients(basis, molecule.number)
+    pair = mol + aux
+    slices = (0, mol.nbas, 0, mol.nbas, mol.nbas, mol.nbas + aux.nbas)
+    rows, columns = np.tril_indices(mol.nao)
+    packed = matrix[rows, columns] * np.where(rows == columns, 1.0, 2.0)
+
+    def projected(three: str, two: str) -> np.ndarray:
+        integrals = pair.intor(three, aosym="s2ij", shls_slice=slices)
+        return packed @ integrals - gto.intor_cross(two, aux, atoms) @ prior
+
+    return Projection(
+        coulomb=aux.intor("int2c2e"),
+        overlap=aux.intor("int1e_ovlp"),
+        projection=projected("int3c2e", "int2c2e"),
+        overlap_projection=projected("int3c1e", "int1e_ovlp") if overlap else None,
+    )
+
+
+def fit(molecule: Molecule, integrals: Projection, dipole: np.ndarray, basis: Basis) -> FrameFit:
+    """Solve the constrained fit. dipole: (3,) of the molecule, e*bohr, origin 0.
+
+    Raises BasisError if the basis is linearly dependent at this geometry.
+    """
+    scale = 1.0 / np.sqrt(np.diag(integrals.coulomb))
+    metric = integrals.coulomb * scale[:, None] * scale
+    condition = float(np.linalg.cond(metric))
+    if condition > MAX_CONDITION:
+        raise BasisError(
+            f"basis {basis.name} is linearly dependent at this geometry: condition number {condition:.1e}, expected at most "
+            f"{MAX_CONDITION:.0e}; use a smaller basis or a larger ratio of exponents"
+        )
+    constraint = moment_constraints(basis, molecule)
+    # rho_SAD carries the charge and dipole of the nuclei, so d has minus the molecule's charge and minus its dipole.
+    target = np.concatenate([[-float(molecule.charge)], -np.asarray(dipole)])
+    solved = np.linalg.solve(metric, scale[:, None] * np.column_stack([integrals.projection, constraint])) * scale[:, None]
+    free, response = solved[:, 0], solved[:, 1:]
+    multiplier = np.linalg.solve(constraint.T @ response, target - constraint.T @ free)
+    coefficient = free + response @ multiplier
+    error = constraint.T @ coefficient - target
+    return FrameFit(
+        to_irreps(coefficient, basis, molecule.number), abs(float(error[0])), float(np.abs(error[1:]).max()), condition
+    )
+
+
+def metric_irreps(integrals: Projection, overlap_weight: float, basis: Basis, number: np.ndarray) -> np.ndarray:
+    """M = J + mu S over the existing functions, (n, n), components in irreps order."""
+    return matrix_to_irreps(integrals.coulomb + overlap_weight * integrals.overlap, basis, number)
+
+
+def density_on_grid(molecule: Molecule, matrix: np.ndarray, ao_basis: str, level: int) -> DensityGrid:
+    """SCF density on a Becke grid of PySCF's `level`. Points are rounded to float32 before the density is evaluated."""
+    mol = pyscf_molecule(molecule, ao_basis)
+    grid = dft.gen_grid.Grids(mol)
+    grid.level = level
+    grid.build(with_non0tab=False)
+    keep = grid.weights != 0
+    point = grid.coords[keep].astype(np.float32)
+    density = np.empty(len(point), dtype=np.float32)
+    for start in range(0, len(point), 20000):
+        block = slice(start, start + 20000)
+        orbitals = mol.eval_gto("GTOval_sph", point[block].astype(np.float64))
+        density[block] = np.einsum("gp,gp->g", orbitals @ matrix, orbitals)
+    return DensityGrid(point, grid.weights[keep].astype(np.float32), density)
+
+
+def fitted_density(molecule: Molecule, coefficient: np.ndarray, basis: Basis, point: np.ndarray) -> np.ndarray:
+    """rho_SAD + sum dc chi at points (G, 3) bohr, by PySCF's evaluator (independent of densnet.observables)."""
+    aux = pyscf_molecule(molecule, pyscf_basis(basis))
+    atoms = pyscf_molecule(molecule, pyscf_free_atoms(basis))
+    c, prior = to_pyscf(coefficient, basis, molecule.number), free_atom_coefficients(basis, molecule.number)
+    out = np.empty(len(point))
+    for start in range(0, len(point), 20000):
+        x = point[start : start + 20000].astype(np.float64)
+        out[start : start + 20000] = aux.eval_gto("GTOval_sph", x) @ c + atoms.eval_gto("GTOval_sph", x) @ prior
+    return out
+
+
+def nmae_percent(density: np.ndarray, grid: DensityGrid, n_electrons: int) -> float:
+    """100 integral |rho - rho_SCF| / N."""
+    return 100.0 * float(np.abs(density - grid.density) @ grid.weight.astype(np.float64)) / n_electrons

@@ -1,0 +1,101 @@
+"""Spectra on disk: CSV, JSON, PNG and SVG. Every file appears whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from densnet.spectra.infrared import Spectrum
+from densnet.units import FS_PER_AU, PS_PER_AU
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a spectrum was made; written into every file that holds it."""
+
+    window: str
+    resolution_cm1: float
+    zero_padding: int
+    quantum_correction: str
+    temperature_kelvin: float
+    time_step_fs: float
+    length_ps: float
+    frames: int
+    replicas: int
+    error: str
+
+    @staticmethod
+    def of(spectrum: Spectrum) -> Settings:
+        return Settings(
+            window=spectrum.recipe.window.kind.value,
+            resolution_cm1=spectrum.recipe.window.resolution_cm1,
+            zero_padding=spectrum.recipe.zero_padding,
+            quantum_correction=spectrum.recipe.quantum_correction.value,
+            temperature_kelvin=spectrum.temperature,
+            time_step_fs=spectrum.time_step * FS_PER_AU,
+            length_ps=(spectrum.n_frames - 1) * spectrum.time_step * PS_PER_AU,
+            frames=spectrum.n_frames,
+            replicas=spectrum.n_replicas,
+            error=spectrum.error_origin.value,
+        )
+
+
+def write_csv(path: Path, spectrum: Spectrum, source: str) -> None:
+    """Six columns in the units of their headings, settings in lines that start with #."""
+    lines = ["# infrared spectrum of one molecule, absolute", f"# source: {source}"]
+    lines += [f"# {name}: {value}" for name, value in asdict(Settings.of(spectrum)).items()]
+    lines += [
+        "# epsilon: decadic molar absorptivity, L/mol/cm; density: integrated absorption per wavenumber, km/mol per cm^-1;",
+        "# cross_section: napierian, m^2 per molecule; errors: one standard error of the mean, nan if there is none",
+        "wavenumber_cm1,epsilon_L_mol_cm,epsilon_error,density_km_mol_cm,density_error,cross_section_m2",
+    ]
+    columns = np.column_stack(
+        [
+            spectrum.wavenumber_cm1,
+            spectrum.epsilon,
+            spectrum.epsilon_error,
+            spectrum.density_km_mol,
+            spectrum.density_error_km_mol,
+            spectrum.cross_section,
+        ]
+    )
+    buffer = io.StringIO()
+    np.savetxt(buffer, columns, fmt="%.8g", delimiter=",")
+    _write(path, ("\n".join(lines) + "\n" + buffer.getvalue()).encode())
+
+
+def write_json(path: Path, record: DataclassInstance) -> None:
+    """A dataclass of plain values. Numbers that are not finite have no place in JSON: make them None first."""
+    _write(path, (json.dumps(asdict(record), indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """`path` with the suffixes .png and .svg."""
+    for kind in ("png", "svg"):
+        buffer = io.BytesIO()
+        # Without the date the same spectrum gives the same file.
+        figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
+        _write(path.with_suffix(f".{kind}"), buffer.getvalue())
+
+
+def _write(path: Path, content: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o644)  # mkstemp makes it private
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

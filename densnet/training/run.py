@@ -1,0 +1,124 @@
+"""The steps of a training run that train.py strings together."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from densnet.data.datamodule import FitsDataModule
+from densnet.errors import ConfigError, ModelError
+from densnet.model.checkpoint import Architecture, ModelFile, Provenance, build, read_model, save_model
+from densnet.model.densnet import DensNet
+from densnet.training.evaluate import Evaluation
+
+log = logging.getLogger(__name__)
+
+
+def start_model(architecture: Architecture, data: FitsDataModule, warm_start: str | None, energy: bool) -> ModelFile:
+    """A model for this data: fresh, or continued from a saved one.
+
+    A warm start takes every network the saved model has (its architecture wins over the configured one, so weights fit) and
+    builds the others. energy: whether this stage needs an energy network; without it none is made (an untrained network in
+    a model file would give energies that mean nothing). Raises BasisError if the saved model has another basis than the data.
+    """
+    basis, provenance = data.fits.basis, Provenance()
+    if not energy:
+        architecture = replace(architecture, energy=None)
+    saved = read_model(warm_start) if warm_start else None
+    if saved is not None:
+        data.check_basis(saved.model.basis.hash, f"model {warm_start}")
+        provenance = saved.provenance
+        architecture = Architecture(saved.architecture.density, saved.architecture.energy or architecture.energy)
+    model = build(architecture, basis)
+    train = data.train_frames
+    atoms = np.concatenate([np.arange(data.fits.frame_ptr[f], data.fits.frame_ptr[f + 1]) for f in train])
+    if saved is None:
+        model.density.frame.fit_scales(data.fits.coefficient[atoms], data.fits.number[atoms])
+    else:
+        model.density.load_state_dict(saved.model.density.state_dict())
+    if model.energy is not None:
+        if saved is not None and saved.model.energy is not None:
+            model.energy.load_state_dict(saved.model.energy.state_dict())
+        else:
+            model.energy.frame.load_state_dict(model.density.frame.state_dict())
+            fit_references(model, data, train)
+    return ModelFile(model, architecture, replace(provenance, data_hash=data.fits.labels_hash, level=json.dumps(asdict(data.fits.level))))
+
+
+@torch.no_grad()
+def fit_references(model: DensNet, data: FitsDataModule, frames: np.ndarray) -> None:
+    """Shift per element: least squares of the energies less the free atoms; scale: RMS force times one bohr."""
+    assert model.energy is not None
+    fits, n_elements = data.fits, len(model.basis.numbers)
+    counts = np.zeros((len(frames), n_elements))
+    for i, f in enumerate(frames):
+        np.add.at(counts[i], model.basis.rows(fits.frame(int(f)).number), 1)
+    free = np.array([e.atom.energy for e in model.basis.elements])
+    shift, *_ = np.linalg.lstsq(counts, fits.energy[frames] - counts @ free, rcond=None)
+    forces = np.concatenate([fits.force[fits.frame_ptr[f] : fits.frame_ptr[f + 1]] for f in frames])
+    model.energy.shift.copy_(torch.as_tensor(shift))
+    model.energy.scale.fill_(float(np.sqrt(np.mean(forces**2))))
+
+
+def find_checkpoint(wanted: str | None, runs: Path | str, identity: str) -> str | None:
+    """The checkpoint to resume from. wanted: null (start anew), a path, or "auto".
+
+    auto takes the newest last.ckpt below `runs` whose folder says it is the same run (`identity`, see mark_run), and starts
+    anew if there is none. Raises ModelError if a path does not exist.
+    """
+    if wanted is None:
+        return None
+    if wanted != "auto":
+        if not Path(wanted).is_file():
+            raise ModelError(f"no checkpoint at {wanted}; expected a .ckpt file; check the path or use ckpt_path=auto")
+        return str(wanted)
+    candidates = [p for p in Path(runs).glob("*/checkpoints/last.ckpt") if _identity(p.parent.parent) == identity]
+    if not candidates:
+        log.warning("ckpt_path=auto: no earlier run of these settings below %s; starting anew", runs)
+        return None
+    newest = max(candidates, key=lambda p: p.stat().st_mtime)
+    log.warning("resuming from %s", newest)
+    return str(newest)
+
+
+def _identity(folder: Path) -> str | None:
+    path = folder / "identity.json"
+    return path.read_text() if path.is_file() else None
+
+
+def mark_run(folder: Path | str, identity: str) -> None:
+    """Say in the run folder which settings it belongs to, for ckpt_path=auto."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    (Path(folder) / "identity.json").write_text(identity)
+
+
+def refuse_sweep_with_ddp(multirun: bool, strategy: str, devices: object, launcher: str) -> None:
+    """Subprocess DDP inside a Hydra sweep would start the whole sweep again in every process."""
+    if multirun and "ddp" in strategy and str(devices) not in ("1", "[0]") and "submitit" not in launcher:
+        raise ConfigError(
+            f"a sweep (-m) with strategy={strategy} on {devices} devices would run the sweep once per device; "
+            "expected one device per job; use trainer.devices=1 or hydra/launcher=submitit_slurm with tasks_per_node = devices"
+        )
+
+
+def export(folder: str | Path, file: ModelFile, recipe: str) -> str:
+    """Save the trained model (with EMA: the averaged weights, which the callback has copied in). Returns its hash."""
+    provenance = replace(file.provenance, recipe=(*file.provenance.recipe, recipe))
+    model_hash = save_model(folder, file.model, file.architecture, provenance)
+    log.warning("model %s saved in %s", model_hash, folder)
+    return model_hash
+
+
+def write_json(path: Path | str, content: Evaluation) -> None:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(asdict(content), indent=1))
+    os.replace(temporary, path)
+

@@ -1,0 +1,114 @@
+"""A training stage as a LightningModule: which networks train, against which objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from densnet.data.datamodule import inputs
+from densnet.errors import ConfigError
+from densnet.model.densnet import DensNet
+from densnet.structures import Prediction
+from densnet.training.objectives import Objective, metric_squares
+from densnet.units import MEV_PER_ANGSTROM_PER_AU, MEV_PER_HARTREE, MILLIDEBYE_PER_AU
+
+NETWORKS = ("density", "energy")
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """Adam with a linear warm-up and a cosine decay to `final` times the learning rate; clip: gradient norm."""
+
+    learning_rate: float
+    warmup_steps: int = 100
+    final: float = 0.01
+    clip: float = 10.0
+
+
+class Stage(lightning.LightningModule):
+    """Train some networks of a DensNet. A frozen network is not detached: its gradient in the positions stays in the forces.
+
+    trains: of "density" and "energy"; objectives: their weighted sum is minimised. Logs every objective and, in validation,
+    the density error in the metric, dipole, energy and force MAE in edge units.
+    """
+
+    def __init__(
+        self, model: DensNet, trains: Sequence[str], objectives: Sequence[Objective], optimizer: OptimizerSettings
+    ) -> None:
+        super().__init__()
+        unknown = set(trains) - set(NETWORKS)
+        if unknown or not trains:
+            raise ConfigError(f"stage.trains is {list(trains)}; expected one or both of {list(NETWORKS)}")
+        if not objectives:
+            raise ConfigError("stage.objectives is empty; expected at least one objective; see conf/stage")
+        self.model, self.objectives, self.optimizer = model, list(objectives), optimizer
+        self.needs_energy = any(o.needs_energy for o in objectives)
+        if (self.needs_energy or "energy" in trains) and model.energy is None:
+            raise ConfigError("this stage needs an energy network but the model has none; set model.energy")
+        for name, network in (("density", model.density), ("energy", model.energy)):
+            if network is not None:
+                network.requires_grad_(name in trains)
+        self.register_buffer("mask", torch.as_tensor(model.basis.mask), persistent=False)
+
+    def configure_optimizers(self) -> Any:
+        settings, steps = self.optimizer, max(1, int(self.trainer.estimated_stepping_batches))
+
+        def factor(step: int) -> float:
+            if step < settings.warmup_steps:
+                return (step + 1) / settings.warmup_steps
+            done = min(1.0, (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps))
+            return settings.final + (1 - settings.final) * 0.5 * (1 + float(torch.cos(torch.tensor(done * torch.pi))))
+
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate, amsgrad=True)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor), "interval": "step"},
+        }
+
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
+        self.clip_gradients(optimizer, gradient_clip_val=self.optimizer.clip, gradient_clip_algorithm="norm")
+
+    def _predict(self, batch: Batch, train: bool) -> Prediction:
+        molecules = inputs(batch)
+        if self.needs_energy:
+            return self.model(molecules, forces=True, create_graph=train)
+        # An energy network that is present but not asked for would cost time and forces; leave it out.
+        return self.model.density_only(molecules)
+
+    def _exists(self, batch: Batch) -> Tensor:
+        return self.mask[self.model.density.frame.row(batch.number)]
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        prediction, exists = self._predict(batch, train=True), self._exists(batch)
+        total = torch.zeros((), dtype=torch.float64, device=batch.position.device)
+        for objective in self.objectives:
+            value = objective(prediction, batch, exists)
+            total = total + objective.weight * value.to(torch.float64)
+            self.log(f"train/{objective.name}", value.detach(), batch_size=batch.num_graphs)
+        self.log("train/loss", total.detach(), batch_size=batch.num_graphs, prog_bar=True)
+        return total
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        with torch.enable_grad() if self.needs_energy else torch.no_grad():
+            prediction = self._predict(batch, train=False)
+        exists = self._exists(batch)
+
+        def log(name: str, value: Tensor, bar: bool = False) -> None:
+            self.log(f"val/{name}", value.detach(), batch_size=batch.num_graphs, prog_bar=bar, sync_dist=True)
+
+        with torch.no_grad():
+            error = metric_squares(prediction.density.coefficient - batch.coefficient, batch, exists)
+            log("density_error_percent", 100 * (error / metric_squares(batch.coefficient, batch, exists)).sqrt().mean(), True)
+            log("dipole_mae_mD", MILLIDEBYE_PER_AU * (prediction.dipole - batch.dipole).norm(dim=-1).mean(), True)
+            if prediction.force is not None:
+                log("energy_mae_meV", MEV_PER_HARTREE * (prediction.energy - batch.energy).abs().mean(), True)
+                log("force_mae_meV_per_A", MEV_PER_ANGSTROM_PER_AU * (prediction.force - batch.force).abs().mean(), True)
+            total = torch.stack([o.weight * o(prediction, batch, exists).to(torch.float64) for o in self.objectives]).sum()
+            log("loss", total)
