@@ -59,7 +59,11 @@ def test_frames_are_reproducible_and_as_ordered(workers: Workers) -> None:
     assert {f.source.split(":")[0] for f in first} == {"train300_0", "train500_0", "train800_0", "test300_0", "test500_0"}
     for frame in first:
         np.testing.assert_allclose(WATER.number @ frame.molecule.position, 0, atol=1e-12)
-    assert nearest_rmsd(first).min() > 1e-4  # train300 and test300 differ in their seed alone
+
+
+def test_train_and_test_trajectories_have_other_seeds(workers: Workers) -> None:
+    alike = replace(SHORT, train=2, test=2, train_temperatures=(300.0,), test_temperatures=(300.0,), thinning="time")
+    assert nearest_rmsd(sample([WATER], alike, workers)).min() > 1e-3
 
 
 def test_thinning_prefers_different_frames() -> None:

@@ -22,8 +22,13 @@ def rotation(l: int) -> np.ndarray:
     """(2l+1, 2l+1) orthogonal matrix that takes PySCF's components of degree l to e3nn's."""
     if l < 2:
         return np.eye(2 * l + 1)
+    # D_l(P) from its definition Y(P x) = D Y(x), which is good to round-off; e3nn's D_from_matrix goes through Euler
+    # angles and loses half of the digits at this P.
     axes = torch.tensor([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]], dtype=torch.float64)
-    return o3.Irrep(l, (-1) ** l).D_from_matrix(axes).numpy()
+    x = torch.as_tensor(np.random.default_rng(0).normal(size=(8 * l + 8, 3)))
+    here = o3.spherical_harmonics(l, x, normalize=True, normalization="component").numpy()
+    there = o3.spherical_harmonics(l, x @ axes.T, normalize=True, normalization="component").numpy()
+    return np.linalg.lstsq(here, there, rcond=None)[0].T
 
 
 def pyscf_basis(basis: Basis) -> dict[str, list]:

@@ -19,6 +19,7 @@ from e3nn import o3
 from densnet.errors import BasisError
 
 SCHEMA, VERSION = "densnet/basis", 1
+LIBRARY = Path(__file__).parent / "library"
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,10 @@ class Basis:
 
     @staticmethod
     def load(path: Path | str) -> Basis:
-        """Read a basis. Raises BasisError if the file is missing, foreign or edited."""
-        if not Path(path).is_file():
-            raise BasisError(f"no basis file at {path}; expected JSON of {SCHEMA}; give the path of a basis")
-        return Basis.from_json(Path(path).read_text())
+        """Read a basis by path, or by name from the library. Raises BasisError if the file is missing, foreign or edited."""
+        path = Path(path)
+        if not path.is_file() and path.parent == Path():  # a bare name means the library
+            path = LIBRARY / f"{path.name}.json"
+        if not path.is_file():
+            raise BasisError(f"no basis file at {path}; expected JSON of {SCHEMA}; give the path of a basis or a name in {LIBRARY}")
+        return Basis.from_json(path.read_text())

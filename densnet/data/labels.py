@@ -27,6 +27,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -40,8 +41,8 @@ PYSCF_AUXBASIS = "pyscf default for density_fit()"
 
 
 @contextmanager
-def open_hdf5(path: Path | str, schema: str, version: int) -> Iterator[h5py.File]:
-    """An existing file of this schema and version, open for reading.
+def open_hdf5(path: Path | str, schema: str, version: int) -> Iterator[Any]:
+    """An existing file (h5py.File) of this schema and version, open for reading.
 
     Raises DataError if it is missing, truncated, not HDF5, of another schema or version, or lacks a dataset or attribute.
     """
@@ -211,8 +212,9 @@ class Labels:
             raise DataError(
                 f"{where}: charge of frame {np.argmax(fractional)} is not an integer; expected whole charges; correct it"
             )
-        for frame in range(f) if self.packed is not None else ():
-            self._check_matrix(frame, self.packed[dm_ptr[frame] : dm_ptr[frame + 1]])
+        if self.packed is not None:
+            for frame in range(f):
+                self._check_matrix(frame, self.packed[dm_ptr[frame] : dm_ptr[frame + 1]])
 
     def _check_matrix(self, frame: int, packed: np.ndarray) -> None:
         where = f"{self.path or 'labels'}: density_matrix of frame {frame}"
@@ -312,7 +314,7 @@ def read_labels(path: Path | str, density_matrices: bool = False) -> Labels:
         )
 
 
-def _read_failures(file: h5py.File) -> Iterator[Failure]:
+def _read_failures(file: Any) -> Iterator[Failure]:
     pointer, charge = file["failure_ptr"][:], file["failure_charge"][:]
     number, position = file["failure_number"][:], file["failure_position"][:]
     split, source, reason = (file[f"failure_{name}"].asstr()[:] for name in ("split", "source", "reason"))

@@ -54,7 +54,10 @@ class DensityNetwork(nn.Module):
         self.radial_basis = RadialBasis(radial, cutoff)
         make = {"natural": Irreps.natural, "both": Irreps.both_parities}[parity]
         # The coefficients need natural parity only, so the last layer makes no other.
-        features = [Irreps.natural(0), *[make(l) for l in self.lmax[:-1]], Irreps.natural(self.lmax[-1])]
+        features = [Irreps.natural(0)]
+        for l in self.lmax[:-1]:
+            features.append(make(l).reachable(features[-1], l))
+        features.append(Irreps.natural(self.lmax[-1]))
         self.layers = nn.ModuleList(
             Interaction(
                 a, b, lmax_edge=self.lmax[i], channels=channels, radial_size=radial, hidden=hidden, neighbours=neighbours

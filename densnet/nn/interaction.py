@@ -44,6 +44,16 @@ class Irreps:
     def dim(self) -> int:
         return sum(2 * l + 1 for l, _ in self.irreps)
 
+    def reachable(self, source: Irreps, lmax_edge: int) -> Irreps:
+        """Those of these irreps that some path from `source` leads to (a pseudoscalar needs a pseudotensor before it)."""
+        return Irreps(
+            tuple(
+                (l, p)
+                for l, p in self.irreps
+                if any(p == q * (-1) ** e and abs(k - e) <= l <= k + e for k, q in source.irreps for e in range(lmax_edge + 1))
+            )
+        )
+
     def slices(self) -> list[slice]:
         out, start = [], 0
         for l, _ in self.irreps:
@@ -80,8 +90,9 @@ def coupling_paths(irreps_in: Irreps, lmax_edge: int, irreps_out: Irreps) -> Pat
             for l_edge in range(lmax_edge + 1):
                 if abs(l_in - l_edge) <= l_out <= l_in + l_edge and p_in * (-1) ** l_edge == p_out:
                     block = torch.zeros((lmax_edge + 1) ** 2, irreps_in.dim, 2 * l_out + 1, dtype=torch.float64)
-                    cg = o3.wigner_3j(l_edge, l_in, l_out, dtype=torch.float64) * sqrt(2 * l_out + 1)
-                    block[l_edge**2 : (l_edge + 1) ** 2, irreps_in.slices()[i_in]] = cg
+                    # e3nn's order of arguments: it decides the sign of the paths with odd l_in + l_edge + l_out.
+                    cg = o3.wigner_3j(l_in, l_edge, l_out, dtype=torch.float64) * sqrt(2 * l_out + 1)
+                    block[l_edge**2 : (l_edge + 1) ** 2, irreps_in.slices()[i_in]] = cg.transpose(0, 1)
                     columns.append(block)
                     path_of += [len(triple)] * (2 * l_out + 1)
                     triple.append((l_edge, i_in, i_out))
@@ -139,13 +150,14 @@ class Interaction(nn.Module):
         self.after = nn.ModuleList(nn.Linear(n * channels, channels, bias=False) for n in self.paths_per_output)
         self.shared = [(irreps_in.irreps.index(ir), o) for o, ir in enumerate(irreps_out.irreps) if ir in irreps_in.irreps]
         self.own = nn.ModuleList(nn.Linear(channels, channels, bias=False) for _ in self.shared)
-        self.gate = nn.Linear(channels, (len(irreps_out.irreps) - 1) * channels)
+        n_gated = len(irreps_out.irreps) - 1
+        self.gate = nn.Linear(channels, n_gated * channels) if n_gated else None
         self.scale = neighbours**-0.5
 
     def message(self, h: Tensor, harmonics: Tensor, weight: Tensor, source: Tensor) -> Tensor:
         """(E, K, channels): the tensor product of every edge. weight: (E, paths, channels)."""
         edges = harmonics.shape[0]
-        matrix = (harmonics @ self.coupling).view(edges, self.irreps_in.dim, -1)
+        matrix = (harmonics @ self.coupling).view(edges, self.irreps_in.dim, len(self.path_of))
         return torch.bmm(matrix.transpose(1, 2), h[source]) * weight[:, self.path_of]
 
     def forward(self, h: Tensor, harmonics: Tensor, radial: Tensor, envelope: Tensor, edges: Edges) -> Tensor:
@@ -162,9 +174,10 @@ class Interaction(nn.Module):
         slices = self.irreps_in.slices()
         for own, (i, o) in zip(self.own, self.shared):
             outputs[o] = outputs[o] + own(h[:, slices[i]])
-        scalars = outputs[0][:, 0]
-        gates = torch.sigmoid(self.gate(scalars)).view(h.shape[0], -1, 1, self.channels)
-        gated = [torch.nn.functional.silu(outputs[0]), *(x * gates[:, k] for k, x in enumerate(outputs[1:]))]
+        gated = [torch.nn.functional.silu(outputs[0])]
+        if self.gate is not None:
+            gates = torch.sigmoid(self.gate(outputs[0][:, 0])).view(h.shape[0], len(outputs) - 1, 1, self.channels)
+            gated += [x * gates[:, k] for k, x in enumerate(outputs[1:])]
         for i, o in self.shared:
             gated[o] = gated[o] + h[:, slices[i]]
         return torch.cat(gated, dim=1)

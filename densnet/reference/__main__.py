@@ -1,4 +1,4 @@
-"""python -m densnet.reference molecule=water [stage=all|sample|label|harmonic|fit] [workers=2] [data_dir=data/water]"""
+"""python -m densnet.reference molecule=water [task=all|sample|label|harmonic|fit] [workers=2] [data_dir=data/water]"""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from densnet.reference.sampling import (
 from densnet.structures import Molecule
 from densnet.units import ANGSTROM_PER_BOHR
 
-STAGES = ("sample", "label", "harmonic", "fit")
+TASKS = ("sample", "label", "harmonic", "fit")
 Settings = TypeVar("Settings")
 
 
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="reference")
 def main(config: DictConfig) -> None:
-    if config.stage not in ("all", *STAGES):
-        raise ConfigError(f"stage is {config.stage}; expected all, {', '.join(STAGES)}")
-    stages = STAGES if config.stage == "all" else (config.stage,)
+    if config.task not in ("all", *TASKS):
+        raise ConfigError(f"task is {config.task}; expected all, {', '.join(TASKS)}")
+    tasks = TASKS if config.task == "all" else (config.task,)
     folder = Path(config.data_dir or Path("data") / Path(str(config.molecule)).stem)
     level = _settings(Level, config.level)
     scf = _settings(ScfSettings, config.scf)
@@ -47,18 +47,18 @@ def main(config: DictConfig) -> None:
     conformers = load_geometry(str(config.molecule), config.charge)
     check(conformers[0], level)
     with Workers(config.workers, scf.threads) as workers:
-        if "sample" in stages or "label" in stages:
+        if "sample" in tasks or "label" in tasks:
             frames = sampled(folder / "geometries.h5", conformers, _settings(SamplingSettings, config.sampling), workers)
-        if "label" in stages:
+        if "label" in tasks:
             label(folder, frames, level, scf, workers, config.retry_failed)
-        if "harmonic" in stages:
+        if "harmonic" in tasks:
             harmonic(folder, conformers, level, scf, config.harmonic, workers)
-    if "fit" in stages:
+    if "fit" in tasks:
         settings = _settings(FitSettings, config.fit)
         report = fit_labels(folder / "labels.h5", Path(config.basis.path), folder / "fits.h5", settings, config.workers)
-        print(
-            f"{folder / 'fits.h5'}:", *(f"{field.name} {getattr(report, field.name):.4g}" for field in fields(report)), sep="\n  "
-        )
+        print(f"{folder / 'fits.h5'}:")
+        for field in fields(report):
+            print(f"  {field.name} {getattr(report, field.name):.4g}")
 
 
 def sampled(path: Path, conformers: list[Molecule], settings: SamplingSettings, workers: Workers) -> list[Frame]:
@@ -89,21 +89,37 @@ def harmonic(
     """Write harmonic.h5."""
     if not 0 <= config.conformer < len(conformers):
         raise ConfigError(f"harmonic.conformer is {config.conformer}; expected 0..{len(conformers) - 1} for this geometry")
-    settings = HarmonicSettings(**{field.name: config[field.name] for field in fields(HarmonicSettings)})
+    settings = _settings(HarmonicSettings, config, beside=("conformer",))
     data = compute_harmonic(conformers[config.conformer], level, scf, settings, folder / "spool" / "harmonic", workers)
     write_harmonic(folder / "harmonic.h5", data)
     print(f"{folder / 'harmonic.h5'}: energy {data.energy:.8f} hartree; {data.provenance}")
 
 
-def _settings(kind: type[Settings], config: DictConfig) -> Settings:
-    """The dataclass with these values; tuples for lists, so that it stays hashable and comparable."""
-    values: dict[str, Any] = {
-        str(k): tuple(v) if not isinstance(v, str) and hasattr(v, "__iter__") else v for k, v in config.items()
-    }
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    if unknown := sorted(set(values) - known):
-        raise ConfigError(f"unknown setting {unknown[0]} for {kind.__name__}; expected {', '.join(sorted(known))}")
+def _settings(kind: type[Settings], config: DictConfig, beside: tuple[str, ...] = ()) -> Settings:
+    """The settings with these values, each of the type of its default; beside: keys that belong to something else."""
+    defaults = {field.name: field.default for field in fields(kind)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in config.items():
+        name = str(key)
+        if name in beside:
+            continue
+        if name not in defaults:
+            raise ConfigError(f"unknown setting {name} for {kind.__name__}; expected one of {', '.join(defaults)}")
+        try:
+            values[name] = _of_type(defaults[name], value)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"setting {name} is {value!r}; expected a value like {defaults[name]!r}; correct it") from error
     return kind(**values)
+
+
+def _of_type(example: Any, value: Any) -> Any:
+    if isinstance(example, tuple):
+        return tuple(float(item) for item in value)
+    if isinstance(example, float) and isinstance(value, int):
+        return float(value)
+    if type(value) is not type(example):
+        raise TypeError
+    return value
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyscf
@@ -94,6 +95,19 @@ def _mole(molecule: Molecule, level: Level, settings: ScfSettings) -> gto.Mole:
     )
 
 
+def _mean_field(mol: gto.Mole, level: Level, settings: ScfSettings) -> Any:
+    mf: Any = dft.RKS(mol, xc=level.xc)
+    if level.density_fit:
+        mf = mf.density_fit(auxbasis=None if level.auxbasis == PYSCF_AUXBASIS else level.auxbasis)
+    mf.grids.level = level.grid_level
+    mf.conv_tol = level.conv_tol
+    mf.max_cycle = settings.max_cycle
+    mf.chkfile = None  # else every killed run leaves a file in the temporary folder
+    if level.dispersion != "none":
+        mf.disp = level.dispersion
+    return mf
+
+
 def compute_label(molecule: Molecule, level: Level, settings: ScfSettings | None = None) -> Label | NoLabel:
     """Restricted Kohn-Sham with PySCF; moments at origin 0; a second-order solver takes over if the first does not converge.
 
@@ -103,15 +117,7 @@ def compute_label(molecule: Molecule, level: Level, settings: ScfSettings | None
     settings = settings or ScfSettings()
     lib.num_threads(settings.threads)
     mol = _mole(molecule, level, settings)
-    mf = dft.RKS(mol, xc=level.xc)
-    if level.density_fit:
-        mf = mf.density_fit(auxbasis=None if level.auxbasis == PYSCF_AUXBASIS else level.auxbasis)
-    mf.grids.level = level.grid_level
-    mf.conv_tol = level.conv_tol
-    mf.max_cycle = settings.max_cycle
-    mf.chkfile = None  # else every killed run leaves a file in the temporary folder
-    if level.dispersion != "none":
-        mf.disp = level.dispersion
+    mf = _mean_field(mol, level, settings)
     try:
         mf.kernel()
         if not mf.converged:

@@ -165,7 +165,7 @@ def _check_request(path: Path, molecules: list[Molecule], resume: bool, overwrit
 
 def _identity(settings: SimulationSettings, molecule: Molecule, potential: Potential, device: object) -> dict[str, object]:
     free = ("steps", "flush_every", "max_energy_jump_ev", "max_temperature")
-    same = {name: value for name, value in asdict(settings).items() if name not in free}
+    same: dict[str, object] = {name: value for name, value in asdict(settings).items() if name not in free}
     more = {"number": molecule.number.tolist(), "charge": molecule.charge, "model_hash": potential.hash}
     return same | more | {"device": torch.device(str(device)).type}
 

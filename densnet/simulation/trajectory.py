@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -77,20 +78,21 @@ def read_trajectory(path: str | Path) -> Trajectory:
     """
     path = Path(path)
     with opened(path) as file:
+        unfinished = file.swmr_mode
         check_schema(path, file)
         series = ["position", "velocity", "energy"] + ["dipole"] * ("dipole" in file)
-        length = min(file[name].shape[0] for name in series)
-        data = {name: file[name][:length] for name in series}
-        number, mass = file["number"][:], file["mass"][:]
-        settings = {name: file.attrs[name] for name in SETTINGS}
-    replicas = data["energy"].shape[-1]
-    expected = {"position": (replicas, number.size, 3), "velocity": (replicas, number.size, 3), "dipole": (replicas, 3)}
-    for name, shape in expected.items():
+        length = min(dataset(path, file, name).shape[0] for name in series)
+        data: dict[str, np.ndarray] = {name: dataset(path, file, name)[:length] for name in series}
+        number, mass = dataset(path, file, "number")[:], dataset(path, file, "mass")[:]
+        settings: dict[str, Any] = {name: file.attrs[name] for name in SETTINGS}
+    shapes = frame_shapes(data["energy"].shape[-1], number.size)
+    for name, shape in shapes.items():
         if name in data and data[name].shape[1:] != shape:
             raise DataError(f"{path}: {name} has shape {data[name].shape}; expected (frames, {', '.join(map(str, shape))})")
     complete = np.logical_and.reduce([np.isfinite(array.reshape(length, -1)).all(axis=1) for array in data.values()])
-    # Frames at the end that were not on disk when the writer was killed still hold the fill value.
-    length = int(np.flatnonzero(complete)[-1]) + 1 if complete.any() else 0
+    if unfinished:
+        # Frames at the end that are not on disk hold the fill value.
+        length = int(np.flatnonzero(complete)[-1]) + 1 if complete.any() else 0
     if not complete[:length].all():
         bad = int(np.flatnonzero(~complete)[0])
         raise DataError(f"{path}: frame {bad} is not finite; expected finite values; the file is damaged, run again")
@@ -114,6 +116,20 @@ def read_trajectory(path: str | Path) -> Trajectory:
     )
 
 
+def frame_shapes(replicas: int, atoms: int) -> dict[str, tuple[int, ...]]:
+    """Shape of one frame of every dataset that grows."""
+    vectors = (replicas, atoms, 3)
+    return {"position": vectors, "velocity": vectors, "energy": (replicas,), "dipole": (replicas, 3)}
+
+
+def dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
+    """The dataset of that name; raises DataError if there is none."""
+    found = file.get(name)
+    if not isinstance(found, h5py.Dataset):
+        raise DataError(f"{path} has no dataset {name!r}; expected a densnet trajectory; the file is damaged, run again")
+    return found
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
     """Open for reading. A faulty file raises DataError, there or while it is read."""
@@ -124,7 +140,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
             yield file
     except (OSError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise DataError(f"{path} cannot be read ({reason}); expected a whole HDF5 trajectory; copy it or run it again") from error
+        raise DataError(f"{path} cannot be read ({reason}); expected a whole HDF5 trajectory; copy the file again or repeat the run") from error
 
 
 def _has_writer(path: Path) -> bool:

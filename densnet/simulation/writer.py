@@ -16,7 +16,17 @@ import numpy as np
 
 from densnet import __version__
 from densnet.errors import DataError, SimulationError
-from densnet.simulation.trajectory import SCHEMA, SETTINGS, VERSION, RunSummary, TrajectoryHeader, check_schema, opened
+from densnet.simulation.trajectory import (
+    SCHEMA,
+    SETTINGS,
+    VERSION,
+    RunSummary,
+    TrajectoryHeader,
+    check_schema,
+    dataset,
+    frame_shapes,
+    opened,
+)
 
 CHUNK_BYTES = 2**24
 
@@ -29,15 +39,14 @@ class TrajectoryWriter:
     """
 
     def __init__(self, path: Path, header: TrajectoryHeader, replicas: int, block: int, keep: int = 0) -> None:
-        shapes = {"position": (replicas, header.number.size, 3), "velocity": (replicas, header.number.size, 3)}
-        shapes |= {"energy": (replicas,), "dipole": (replicas, 3)}
+        shapes = frame_shapes(replicas, header.number.size)
         block = max(1, min(block, CHUNK_BYTES // (8 * int(np.prod(shapes["position"])))))
         self._buffer = {name: np.empty((block, *shape)) for name, shape in shapes.items()}
         self._filled, self._mass = 0, header.mass
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             with not_in_use(path):
-                self._file = h5py.File(temporary, "w", libver="latest")
+                self._file = h5py.File(temporary, "w", libver="latest", locking=False)
                 _write_header(self._file, header)
                 for name, shape in shapes.items():
                     options = {"maxshape": (None, *shape), "chunks": (block, *shape), "fillvalue": np.nan, "dtype": np.float64}
@@ -97,24 +106,27 @@ class TrajectoryWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.flush()
-        self._file.close()
-        os.close(self._lock)
+        try:
+            self.flush()
+        finally:
+            self._file.close()
+            os.close(self._lock)
 
     def _dataset(self, name: str) -> h5py.Dataset:
-        dataset = self._file[name]
-        assert isinstance(dataset, h5py.Dataset)
-        return dataset
+        found = self._file[name]
+        assert isinstance(found, h5py.Dataset)
+        return found
 
     def _take_over(self, path: Path, keep: int, block: int) -> None:
         with opened(path) as old:
             check_schema(path, old)
             for name in self._buffer:
-                have = old[name].shape[0] if name in old else 0
+                found = dataset(path, old, name)
+                have = found.shape[0]
                 if have < keep:
                     raise DataError(f"{path} holds {have} frames of {name}; expected {keep} as its restart file says; start anew")
                 for start in range(0, keep, block):
-                    _extend(self._dataset(name), old[name][start : min(start + block, keep)])
+                    _extend(self._dataset(name), found[start : min(start + block, keep)])
 
 
 def _write_header(file: h5py.File, header: TrajectoryHeader) -> None:

@@ -1,0 +1,61 @@
+"""The dense Clebsch-Gordan layer is e3nn's tensor product; the radial basis ends smoothly."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from e3nn import o3
+
+from densnet.nn.interaction import Interaction, Irreps, coupling_paths
+from densnet.nn.radial import RadialBasis
+
+CHANNELS, EDGES, NODES = 5, 40, 7
+
+
+@pytest.mark.parametrize("make", [Irreps.natural, Irreps.both_parities], ids=["natural", "both"])
+def test_message_equals_e3nn_tensor_product(make) -> None:
+    """Every path against o3.TensorProduct('uvu') with external weights."""
+    torch.manual_seed(0)
+    irreps_in, irreps_out, lmax = make(2), make(3), 3
+    layer = Interaction(irreps_in, irreps_out, lmax, CHANNELS, radial_size=4, hidden=8, neighbours=1.0)
+    triples = coupling_paths(irreps_in, lmax, irreps_out).triple
+    h = torch.randn(NODES, irreps_in.dim, CHANNELS)
+    source = torch.randint(NODES, (EDGES,))
+    weight = torch.randn(EDGES, len(triples), CHANNELS)
+    y = o3.spherical_harmonics(list(range(lmax + 1)), torch.randn(EDGES, 3), normalize=True, normalization="component")
+    ours = layer.message(h, y, weight, source)
+
+    edge = o3.Irreps([(1, (l, (-1) ** l)) for l in range(lmax + 1)])
+    reference = o3.TensorProduct(
+        irreps_in.e3nn(CHANNELS),
+        edge,
+        [(CHANNELS, irreps_out.irreps[o]) for _, _, o in triples],
+        [(i, l, k, "uvu", True) for k, (l, i, _) in enumerate(triples)],
+        irrep_normalization="component",
+        path_normalization="none",
+        internal_weights=False,
+        shared_weights=False,
+    )
+    flat = torch.cat([h[:, s].transpose(1, 2).flatten(1) for s in irreps_in.slices()], dim=1)  # channels first, as in e3nn
+    expected = reference(flat[source], y, weight.flatten(1))
+    start = column = 0
+    for _, _, o in triples:
+        n = 2 * irreps_out.irreps[o][0] + 1
+        block = expected[:, start : start + CHANNELS * n].view(EDGES, CHANNELS, n).transpose(1, 2)
+        assert (ours[:, column : column + n] - block).abs().max() < 1e-5 * max(1.0, float(block.abs().max()))
+        start, column = start + CHANNELS * n, column + n
+    assert column == ours.shape[1]
+
+
+def test_radial_basis_ends_smoothly() -> None:
+    cutoff = 5.0
+    radial = RadialBasis(6, cutoff).double()
+    inside = torch.tensor([cutoff - 1e-3], dtype=torch.float64, requires_grad=True)
+    features, envelope = radial(inside)
+    slope = torch.autograd.grad(envelope.sum() + features.sum(), inside, create_graph=True)[0]
+    curvature = torch.autograd.grad(slope, inside)[0]
+    assert envelope.abs().max() < 1e-8
+    assert slope.abs().max() < 1e-5
+    assert curvature.abs().max() < 1e-2
+    assert all(x.abs().max() == 0 for x in radial(torch.tensor([cutoff, cutoff + 1], dtype=torch.float64)))
+    assert radial(torch.tensor([1.0], dtype=torch.float64))[1] > 0.5
