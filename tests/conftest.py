@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,14 @@ from e3nn import o3
 from pyscf import dft
 
 from densnet.basis.shells import Basis, Shell
+from densnet.data.labels import Labels, Level, write_labels
 from densnet.model.checkpoint import Architecture, DensitySettings, EnergySettings, build
 from densnet.model.densnet import DensNet
 from densnet.reference.atoms import free_atom
 from densnet.reference.design import make_basis
+from densnet.reference.fit_dataset import FitSettings, fit_labels
 from densnet.reference.fitting import pyscf_molecule
+from densnet.reference.kohn_sham import NoLabel, compute_label
 from densnet.structures import Molecule
 
 AO_BASIS = "6-31g"
@@ -77,3 +82,19 @@ def wigner_d(l: int, matrix: np.ndarray) -> torch.Tensor:
         o3.spherical_harmonics(l, y, normalize=True, normalization="component").numpy() for y in (x, x @ torch.as_tensor(matrix).T)
     )
     return torch.as_tensor(np.linalg.lstsq(here, there, rcond=None)[0].T)
+
+
+@pytest.fixture(scope="session")
+def tiny_fits(basis: Basis, water: Molecule, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten real labels of water (PBE/6-31G), seven to train and three to test, fitted in the test basis."""
+    folder = tmp_path_factory.mktemp("tiny")
+    rng = np.random.default_rng(11)
+    level = Level(ao_basis=AO_BASIS, grid_level=1)
+    frames = [water.moved(water.position + rng.normal(scale=0.06, size=(3, 3))) for _ in range(10)]
+    made = [compute_label(frame, level) for frame in frames]
+    assert not any(isinstance(label, NoLabel) for label in made)
+    split = ["train"] * 7 + ["test"] * 3
+    write_labels(folder / "labels.h5", Labels.of(frames, made, split, [f"test/{i}" for i in range(10)], level, "PySCF"))
+    basis.save(folder / "basis.json")
+    fit_labels(folder / "labels.h5", folder / "basis.json", folder / "fits.h5", FitSettings(grid_level=0, grid_frames_train=2))
+    return folder / "fits.h5"

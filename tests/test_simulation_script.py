@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from simulation_potentials import WATER, Springs
 
+from densnet.model import checkpoint
 from densnet.simulation.engine import SimulationSettings
 from densnet.simulation.trajectory import read_trajectory
 
@@ -36,22 +38,18 @@ class Model(Springs):
         return self
 
 
-def test_the_script_runs_and_continues(tmp_path, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(str(ROOT))
-    import simulate
+def call(monkeypatch, *arguments: str) -> None:
+    """The program as the command line runs it, in this process."""
+    monkeypatch.setattr(sys, "argv", ["simulate.py", *arguments])
+    runpy.run_path(str(ROOT / "simulate.py"), run_name="__main__")
 
-    monkeypatch.setattr(simulate, "load_model", lambda path: Model(WATER))
-    arguments = [
-        "model=models/x",
-        "molecule=water",
-        "simulation.equilibration_steps=4",
-        "simulation.replicas=2",
-        "progress=false",
-    ]
-    arguments += [f"out={tmp_path}/run.h5", f"hydra.run.dir={tmp_path}/logs", "simulation.temperature=250"]
-    for more in (["simulation.steps=20"], ["simulation.steps=40", "resume=true"]):
-        monkeypatch.setattr(sys, "argv", ["simulate.py", *arguments, *more])
-        simulate.main()
+
+def test_the_script_runs_and_continues(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(checkpoint, "load_model", lambda path: Model(WATER))
+    arguments = ["model=models/x", "molecule=water", "progress=false", "simulation.replicas=2", "simulation.temperature=250"]
+    arguments += ["simulation.equilibration_steps=4", f"out={tmp_path}/run.h5", f"hydra.run.dir={tmp_path}/logs"]
+    call(monkeypatch, *arguments, "simulation.steps=20")
+    call(monkeypatch, *arguments, "simulation.steps=40", "resume=true")
     trajectory = read_trajectory(tmp_path / "run.h5")
     assert trajectory.energy.shape == (21, 2)
     assert (trajectory.model, trajectory.temperature) == ("models/x", 250.0)
@@ -70,11 +68,21 @@ def test_the_script_runs_and_continues(tmp_path, monkeypatch, capsys):
         (["molecule=water"], "model"),
     ],
 )
-def test_a_mistake_is_one_line(tmp_path, arguments, message):
-    command = [sys.executable, str(ROOT / "simulate.py"), *arguments, f"out={tmp_path}/run.h5", f"hydra.run.dir={tmp_path}/logs"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: ")
-    assert result.stderr.count("\n") == 1
-    assert message in result.stderr
+def test_a_mistake_is_one_line(tmp_path, monkeypatch, capfd, arguments, message):
+    with pytest.raises(SystemExit) as caught:
+        call(monkeypatch, *arguments, f"out={tmp_path}/run.h5", f"hydra.run.dir={tmp_path}/logs")
+    assert caught.value.code == 2
+    said = capfd.readouterr().err
+    assert message in said
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
     assert not (tmp_path / "run.h5").exists()
+
+
+def test_the_exit_code_of_the_program(tmp_path):
+    command = [sys.executable, str(ROOT / "simulate.py"), "model=m", "molecule=water", "simulation=npt"]
+    result = subprocess.run(
+        [*command, f"hydra.run.dir={tmp_path}/logs"], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert result.returncode == 2
+    assert result.stderr == "error: unknown configuration 'simulation/npt'; expected one of langevin, nve\n"

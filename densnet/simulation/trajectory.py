@@ -89,7 +89,7 @@ def read_trajectory(path: str | Path) -> Trajectory:
     for name, shape in shapes.items():
         if name in data and data[name].shape[1:] != shape:
             raise DataError(f"{path}: {name} has shape {data[name].shape}; expected (frames, {', '.join(map(str, shape))})")
-    complete = np.logical_and.reduce([np.isfinite(array.reshape(length, -1)).all(axis=1) for array in data.values()])
+    complete = np.logical_and.reduce([np.isfinite(array).all(axis=tuple(range(1, array.ndim))) for array in data.values()])
     if unfinished:
         # Frames at the end that are not on disk hold the fill value.
         length = int(np.flatnonzero(complete)[-1]) + 1 if complete.any() else 0
@@ -140,7 +140,9 @@ def opened(path: Path) -> Iterator[h5py.File]:
             yield file
     except (OSError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise DataError(f"{path} cannot be read ({reason}); expected a whole HDF5 trajectory; copy the file again or repeat the run") from error
+        raise DataError(
+            f"{path} cannot be read ({reason}); expected a whole HDF5 trajectory; copy the file again or repeat the run"
+        ) from error
 
 
 def _has_writer(path: Path) -> bool:

@@ -99,7 +99,7 @@ def normal_modes(
         number=number,
         mass=mass,
         position=position,
-        frequency_cm1=np.sqrt(np.abs(eigenvalue)) * CM1_PER_AU,
+        frequency_cm1=np.sign(eigenvalue) * np.sqrt(np.abs(eigenvalue)) * CM1_PER_AU,
         intensity_km_mol=(dmu_dq**2).sum(axis=1) * KM_MOL_PER_AU,
         vector=vector,
         dipole_derivative=dmu_dq,

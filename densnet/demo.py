@@ -1,0 +1,190 @@
+"""From nothing to an infrared spectrum: the commands a user would type, one after the other, and a report of the figures.
+
+    python -m densnet.demo                                        water, everything made on the spot, in ./demo
+    python -m densnet.demo --experiment ethanol --labels file.h5 --out runs/ethanol
+
+Every command is printed before it runs and skipped when its result is already there, so a killed demo goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from densnet.cli import run
+from densnet.errors import DataError, DensnetError
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What differs between molecules: extra settings of every command."""
+
+    reference: tuple[str, ...]
+    density: tuple[str, ...]
+    energy: tuple[str, ...]
+    simulate: tuple[str, ...]
+    spectra: tuple[str, ...]
+
+
+PLANS = {
+    "water": Plan(
+        reference=("sampling.train=100", "sampling.test=30"),
+        density=("trainer.max_epochs=400", "callbacks.grid.every_n_epochs=100"),
+        energy=("trainer.max_epochs=300", "callbacks.grid.every_n_epochs=1000", "callbacks.infrared.every_n_epochs=100"),
+        simulate=("simulation.replicas=16", "simulation.steps=8000", "simulation.equilibration_steps=1500"),
+        spectra=("peaks.low_cm1=1000", "spectrum.resolution_cm1=16", "title=Water"),
+    ),
+    "ethanol": Plan(
+        reference=(),
+        density=(),
+        energy=("callbacks.infrared.every_n_epochs=50",),
+        simulate=("simulation.replicas=16", "simulation.steps=20000"),
+        spectra=("peaks.low_cm1=500", "title=Ethanol"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class DensityFigures:
+    nmae_percent: float
+    fit_floor_percent: float
+    dipole_mae_mD: float
+    electrons_max_error: float
+
+
+@dataclass(frozen=True)
+class EnergyFigures:
+    mae_meV: float
+    force_mae_meV_per_A: float
+
+
+@dataclass(frozen=True)
+class DynamicsFigures:
+    steps: int
+    ms_per_step: float
+    drift_meV_per_atom_per_ps: float
+
+
+@dataclass(frozen=True)
+class InfraredFigures:
+    """Vibrations only, ascending; harmonic lines of DFT and of the model, peaks of the MD spectrum."""
+
+    dft_harmonic_cm1: list[float]
+    model_harmonic_cm1: list[float]
+    dft_km_mol: list[float]
+    model_km_mol: list[float]
+    md_peaks_cm1: list[float]
+
+
+@dataclass(frozen=True)
+class Report:
+    """report.json: every figure from held-out frames or from the run itself."""
+
+    density: DensityFigures
+    energy: EnergyFigures
+    md: DynamicsFigures
+    ir: InfraredFigures
+    wall_s: float
+
+
+def collect(out: Path, wall_s: float) -> Report:
+    """Put together what the commands wrote below `out`. Raises DataError if one of their files is missing or incomplete."""
+    try:
+        errors = json.loads((out / "energy-run" / "evaluation.json").read_text())
+        dynamics = json.loads((out / "trajectory.json").read_text())
+        spectrum = json.loads((out / "ir.json").read_text())
+        dft, model = spectrum["dft_harmonic"], spectrum["model_harmonic"]
+        return Report(
+            DensityFigures(*(errors[k] for k in ("nmae_percent", "fit_floor_percent", "dipole_mae_mD", "electrons_max_error"))),
+            EnergyFigures(errors["energy_mae_meV"], errors["force_mae_meV_per_A"]),
+            DynamicsFigures(dynamics["steps"], dynamics["ms_per_step"], dynamics["drift_meV_per_atom_per_ps"]),
+            InfraredFigures(
+                dft["frequency_cm1"],
+                model["frequency_cm1"],
+                dft["intensity_km_mol"],
+                model["intensity_km_mol"],
+                spectrum["peaks_cm1"],
+            ),
+            wall_s,
+        )
+    except (FileNotFoundError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise DataError(
+            f"{out} holds no complete run ({type(error).__name__}: {error}); expected the results of every step; run it again"
+        ) from error
+
+
+def commands(experiment: str, out: Path, labels: Path | None, workers: int) -> list[tuple[Path, list[str]]]:
+    """(the file that shows that the step is done, the command), in order."""
+    plan, data = PLANS[experiment], out / "data"
+    reference = ["-m", "densnet.reference", f"molecule={experiment}", f"data_dir={data}", f"workers={workers}", *plan.reference]
+    steps: list[tuple[Path, list[str]]] = []
+    if labels is None:
+        steps += [(data / "fits.h5", reference)]
+    else:
+        steps += [(data / "harmonic.h5", [*reference, "stage=harmonic"])]
+        steps += [(data / "fits.h5", [*reference, "stage=fit", f"labels={labels.resolve()}"])]
+    train = ["train.py", f"experiment={experiment}", f"dataset.path={data / 'fits.h5'}", f"runs_dir={out}", "ckpt_path=auto"]
+    steps.append(
+        (
+            out / "density-model/model.json",
+            [*train, "stage=density", f"run_dir={out / 'density-run'}", f"export={out / 'density-model'}", *plan.density],
+        )
+    )
+    infrared = ["callbacks=infrared", f"callbacks.infrared.reference={data / 'harmonic.h5'}"]
+    energy = [*train, "stage=energy", f"init={out / 'density-model'}", f"run_dir={out / 'energy-run'}", f"export={out / 'model'}"]
+    steps.append((out / "energy-run/evaluation.json", [*energy, *infrared, *plan.energy]))
+    trajectory = out / "trajectory.h5"
+    resume = ["resume=true"] if trajectory.exists() else []
+    steps.append(
+        (
+            out / "trajectory.json",
+            ["simulate.py", f"model={out / 'model'}", f"molecule={experiment}", f"out={trajectory}", *plan.simulate, *resume],
+        )
+    )
+    sticks = [f"harmonic={data / 'harmonic.h5'}", f"model={out / 'model'}"]
+    steps.append((out / "ir.json", ["spectra.py", f"trajectory={trajectory}", *sticks, f"out={out}", *plan.spectra]))
+    return steps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m densnet.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--experiment", choices=sorted(PLANS), default="water")
+    parser.add_argument("--labels", type=Path, help="a label file that exists already; without it all labels are made")
+    parser.add_argument("--out", type=Path, default=Path("demo"))
+    parser.add_argument("--workers", type=int, default=2, help="processes that label")
+    arguments = parser.parse_args()
+    out, start = arguments.out.resolve(), time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    clock = out / "wall_s.json"
+    spent = json.loads(clock.read_text()) if clock.exists() else 0.0
+    for done, command in commands(arguments.experiment, out, arguments.labels, arguments.workers):
+        if done.exists():
+            print(f"done already: {done}")
+            continue
+        print("\n$ python " + " ".join(command), flush=True)
+        environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"), "WANDB_SILENT": "true"}
+        status = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, check=False).returncode
+        clock.write_text(json.dumps(spent + time.perf_counter() - start))
+        if status:
+            raise DensnetError(
+                f"the command above ended with status {status}; read its message, mend the cause and run the demo again"
+            )
+    report = collect(out, json.loads(clock.read_text()))
+    temporary = out / "report.json.tmp"
+    temporary.write_text(json.dumps(asdict(report), indent=1))
+    os.replace(temporary, out / "report.json")
+    print(f"\n{(out / 'report.json').read_text()}\n\nspectrum: {out / 'ir.png'}\nreport:   {out / 'report.json'}")
+
+
+if __name__ == "__main__":
+    run(main)

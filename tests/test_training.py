@@ -1,0 +1,241 @@
+"""Training as users run it: every stage, loggers, warm start, exact resume, EMA, and refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from densnet.basis.shells import Basis
+from densnet.data.datamodule import FitsDataModule
+from densnet.data.fits import read_fits
+from densnet.data.harmonic import HarmonicData, write_harmonic
+from densnet.errors import BasisError, ConfigError, DataError, ModelError
+from densnet.model.checkpoint import Architecture, DensitySettings, EnergySettings, load_model, read_model
+from densnet.observables.real_space import density_on_points
+from densnet.structures import Density, Molecule, Molecules
+from densnet.training.evaluate import evaluate
+from densnet.training.objectives import metric_squares
+from densnet.training.run import find_checkpoint, refuse_sweep_with_ddp, start_model
+from densnet.units import ELECTRON_MASS_PER_DALTON
+
+ROOT = Path(__file__).parents[1]
+SMALL = (
+    "model.density.channels=4", "model.density.hidden=8", "model.density.lmax=[1,2]", "model.energy.channels=4",
+    "model.energy.hidden=8", "trainer.check_val_every_n_epoch=1", "dataset.batch_size=3", "dataset.validation=2",
+    "callbacks.grid.every_n_epochs=2", "callbacks.grid.frames=1", "stage.optimizer.warmup_steps=2",
+    "trainer.enable_progress_bar=false", "trainer.log_every_n_steps=1", "~callbacks.progress",
+)  # fmt: skip
+TINY = Architecture(DensitySettings(channels=4, lmax=(1, 2), hidden=8), EnergySettings(channels=4, hidden=8))
+
+
+def command(fits: Path, folder: Path, *overrides: str) -> list[str]:
+    return [sys.executable, str(ROOT / "train.py"), f"dataset.path={fits}", *SMALL, f"runs_dir={folder}", *overrides]
+
+
+def train(fits: Path, folder: Path, *overrides: str) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_SILENT": "true"}
+    done = subprocess.run(command(fits, folder, *overrides), capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def data(tiny_fits: Path) -> FitsDataModule:
+    return FitsDataModule(str(tiny_fits), batch_size=3, validation=2)
+
+
+@pytest.fixture(scope="module")
+def harmonic_file(water: Molecule, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A harmonic reference of the right shape: unit springs between all atoms (what it says is not what is tested here)."""
+    n, r = 3, water.position
+    hessian = np.zeros((n, 3, n, 3))
+    for i in range(n):
+        for j in range(n):
+            if i != j:
+                u = (r[i] - r[j]) / np.linalg.norm(r[i] - r[j])
+                hessian[i, :, i] += 0.3 * np.outer(u, u)
+                hessian[i, :, j] -= 0.3 * np.outer(u, u)
+    charge = np.repeat(np.array([-0.6, 0.3, 0.3]), 3)
+    path = tmp_path_factory.mktemp("harmonic") / "harmonic.h5"
+    write_harmonic(
+        path,
+        HarmonicData(
+            water.number, np.array([16.0, 1.0, 1.0]) * ELECTRON_MASS_PER_DALTON, r, 0, -76.0, np.zeros(3),
+            hessian.reshape(9, 9), charge[:, None] * np.tile(np.eye(3), (3, 1)), "springs",
+        ),
+    )  # fmt: skip
+    return path
+
+
+def test_the_three_stages_in_a_row(tiny_fits: Path, harmonic_file: Path, tmp_path: Path) -> None:
+    """density -> energy -> joint with each logger; every figure logged; the frozen network stays, the others move."""
+    train(tiny_fits, tmp_path, "stage=density", "logger=csv", "trainer.max_epochs=4", f"run_dir={tmp_path}/d", f"export={tmp_path}/md")
+    logged = (tmp_path / "d/csv/metrics.csv").read_text().splitlines()[0]
+    for name in ("train/density_metric", "train/dipole", "val/density_error_percent", "val/nmae_percent", "val/fit_floor_percent"):
+        assert name in logged
+    assert load_model(tmp_path / "md").energy is None
+    evaluation = json.loads((tmp_path / "d/evaluation.json").read_text())
+    assert 0 < evaluation["fit_floor_percent"] < evaluation["nmae_percent"] < 30
+    assert evaluation["electrons_max_error"] < 1e-6
+
+    infrared = ("callbacks=infrared", f"callbacks.infrared.reference={harmonic_file}", "callbacks.infrared.every_n_epochs=1")
+    train(
+        tiny_fits, tmp_path, "stage=energy", "logger=wandb", "trainer.max_epochs=1", f"init={tmp_path}/md",
+        f"run_dir={tmp_path}/e", f"export={tmp_path}/me", *infrared,
+    )  # fmt: skip
+    assert list((tmp_path / "e/wandb").glob("offline-run-*/*.wandb"))
+    before, after = load_file(tmp_path / "md/model.safetensors"), load_file(tmp_path / "me/model.safetensors")
+    assert all(torch.equal(before[k], after[k]) for k in before if k.startswith("density."))
+    assert any(k.startswith("energy.") for k in after)
+
+    train(
+        tiny_fits, tmp_path, "stage=joint", "logger=none", "trainer.max_epochs=1", f"init={tmp_path}/me",
+        f"run_dir={tmp_path}/j", f"export={tmp_path}/mj",
+    )  # fmt: skip
+    joint = load_file(tmp_path / "mj/model.safetensors")
+    for part in ("density.layers", "energy.layers"):
+        assert any(not torch.equal(after[k], joint[k]) for k in after if k.startswith(part))
+    assert len(read_model(tmp_path / "mj").provenance.recipe) == 3
+
+
+def test_a_killed_run_resumes_to_the_same_model(tiny_fits: Path, tmp_path: Path) -> None:
+    """SIGKILL after a checkpoint, then ckpt_path=auto: the exported weights equal those of the uninterrupted run."""
+    same = ("stage=density", "logger=none", "trainer.max_epochs=60", "ckpt_path=auto")
+    train(tiny_fits, tmp_path / "whole", *same, f"run_dir={tmp_path}/whole/run", f"export={tmp_path}/whole/model")
+
+    checkpoint = tmp_path / "cut/run1/checkpoints/last.ckpt"
+    process = subprocess.Popen(
+        command(tiny_fits, tmp_path / "cut", *same, f"run_dir={tmp_path}/cut/run1", f"export={tmp_path}/cut/model"),
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not checkpoint.exists() and process.poll() is None:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "cut/model/model.json").exists(), "the run ended before it could be killed"
+    found = torch.load(checkpoint, weights_only=True)
+    assert 0 < found["epoch"] + 1 < 60
+    assert any(not torch.equal(found["state_dict"][k], v) for k, v in found["current_model_state"].items())  # state_dict is the EMA
+
+    train(tiny_fits, tmp_path / "cut", *same, f"run_dir={tmp_path}/cut/run2", f"export={tmp_path}/cut/model")
+    assert read_model(tmp_path / "cut/model").model.hash == read_model(tmp_path / "whole/model").model.hash
+    final = torch.load(tmp_path / "cut/run2/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    exported = load_file(tmp_path / "cut/model/model.safetensors")
+    assert all(torch.equal(exported[k.removeprefix("model.")], v) for k, v in final.items())  # what is exported is the EMA
+
+
+def test_evaluation_sees_an_error(data: FitsDataModule) -> None:
+    """A model whose network is silent predicts the mean shape: NMAE above the floor; its error on the grid is quadrature."""
+    model = start_model(TINY, data, None, energy=True).model.eval()
+    result = evaluate(model, data.fits, data.test_frames, progress=False)
+    assert result.frames == result.grid_frames == 3
+    assert result.fit_floor_percent < result.nmae_percent
+    f = int(data.test_frames[0])
+    grid, molecule = data.fits.grid(f), data.fits.frame(f)
+    exact = Density(
+        torch.as_tensor(data.fits.coefficient[data.fits.frame_ptr[f] : data.fits.frame_ptr[f + 1]]),
+        torch.as_tensor(model.basis.slot_exponent[model.basis.rows(molecule.number)]),
+    )
+    rho = density_on_points(molecule, exact, model.basis, torch.as_tensor(grid.point)).numpy()
+    floor = 100 * np.abs(rho - grid.density) @ grid.weight / 10
+    assert floor == pytest.approx(data.fits.fit_nmae[np.flatnonzero(data.fits.grid_frame == f)[0]], rel=1e-5)
+
+
+def test_metric_of_one_and_of_mixed_sizes_agree(data: FitsDataModule) -> None:
+    batch = next(iter(data.train_dataloader()))
+    exists = torch.as_tensor(data.fits.basis.mask)[torch.as_tensor(data.fits.basis.rows(batch.number.numpy()))]
+    x = torch.randn(batch.coefficient.shape, dtype=torch.float64) * exists
+    single = metric_squares(x, batch, exists)
+    n = int(batch.functions[0])
+    for i, part in enumerate(x[exists].view(-1, n)):
+        matrix = batch.metric.view(-1, n, n)[i].double()
+        assert float(single[i]) == pytest.approx(float(part @ matrix @ part), rel=1e-4)
+        assert torch.equal(matrix, matrix.T)
+
+
+def test_scales_normalise_the_targets(data: FitsDataModule) -> None:
+    model = start_model(TINY, data, None, energy=True).model
+    frame, fits = model.density.frame, data.fits
+    atoms = np.concatenate([np.arange(fits.frame_ptr[f], fits.frame_ptr[f + 1]) for f in data.train_frames])
+    c, row = torch.as_tensor(fits.coefficient[atoms]).double(), frame.row(torch.as_tensor(fits.number[atoms]).long())
+    blocks = frame.encode(c, row)
+    oxygen = row == 1
+    for block in blocks:
+        assert block[oxygen].square().mean(dim=(0, 2)).max().sqrt() == pytest.approx(1, abs=1e-6)
+    assert (frame.decode(blocks, row) - c).abs().max() < 1e-6
+    assert model.energy is not None
+    molecules = Molecules.of([fits.frame(int(f)) for f in data.train_frames])
+    assert (model.predict(molecules, forces=False).energy.numpy() - fits.energy[data.train_frames]).std() < 0.2
+
+
+def test_wrong_basis_is_refused(data: FitsDataModule, basis: Basis) -> None:
+    with pytest.raises(BasisError, match=r"was fitted in basis test .* but model x has basis 0123"):
+        data.check_basis("0123", "model x")
+
+
+def test_bad_data_is_refused(tiny_fits: Path, tmp_path: Path) -> None:
+    whole = tiny_fits.read_bytes()
+    (tmp_path / "cut.h5").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.h5").write_text("hello")
+    (tmp_path / "nan.h5").write_bytes(whole)
+    with h5py.File(tmp_path / "nan.h5", "r+") as file:
+        file["force"][3, 1] = np.nan
+    with h5py.File(tmp_path / "foreign.h5", "w") as file:
+        file["x"] = 1
+    for name, message in (("cut", "cannot be read"), ("text", "cannot be read"), ("foreign", "has schema"), ("nan", "not finite")):
+        with pytest.raises(DataError, match=message):
+            read_fits(tmp_path / f"{name}.h5")
+    with pytest.raises(DataError, match="does not exist"):
+        read_fits(tmp_path / "absent.h5")
+    with pytest.raises(ConfigError, match="7 training frames, validation=7"):
+        FitsDataModule(str(tiny_fits), batch_size=3, validation=7)
+
+
+def test_bad_models_are_refused(data: FitsDataModule, tmp_path: Path) -> None:
+    from densnet.training.run import export
+
+    with pytest.raises(ModelError, match="no model in"):
+        load_model(tmp_path)
+    export(tmp_path / "m", start_model(TINY, data, None, energy=True), "{}")
+    model = load_model(tmp_path / "m")
+    raw = json.loads((tmp_path / "m/model.json").read_text())
+    for change, message in (
+        ({"version": 99}, "version 99"),
+        ({"hash": "0" * 16}, "not of one model"),
+        ({"architecture": {**raw["architecture"], "energy": None}}, "unknown"),
+    ):
+        (tmp_path / "m/model.json").write_text(json.dumps({**raw, **change}))
+        with pytest.raises(ModelError, match=message):
+            load_model(tmp_path / "m")
+    (tmp_path / "m/model.json").write_text(json.dumps(raw))
+    weights = (tmp_path / "m/model.safetensors").read_bytes()
+    (tmp_path / "m/model.safetensors").write_bytes(weights[:-100])
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_model(tmp_path / "m")
+    assert model.energy is not None
+
+
+def test_checkpoints_are_found_or_refused(tmp_path: Path) -> None:
+    assert find_checkpoint(None, tmp_path, "x") is None
+    assert find_checkpoint("auto", tmp_path, "x") is None
+    with pytest.raises(ModelError, match="no checkpoint at"):
+        find_checkpoint(str(tmp_path / "absent.ckpt"), tmp_path, "x")
+
+
+def test_sweep_with_ddp_is_refused() -> None:
+    refuse_sweep_with_ddp(False, "ddp", 2, "basic")
+    refuse_sweep_with_ddp(True, "auto", 1, "basic")
+    refuse_sweep_with_ddp(True, "ddp", 2, "hydra_plugins.hydra_submitit_launcher.SlurmLauncher")
+    with pytest.raises(ConfigError, match="once per device"):
+        refuse_sweep_with_ddp(True, "ddp", 2, "hydra._internal.core_plugins.basic_launcher.BasicLauncher")
