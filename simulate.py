@@ -11,7 +11,7 @@ from densnet.model.checkpoint import load_model
 from densnet.simulation.engine import simulate
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="simulate")
+@hydra.main(version_base="1.3", config_path="conf/simulate", config_name="simulate")
 def main(cfg: DictConfig) -> None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)

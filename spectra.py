@@ -16,7 +16,7 @@ from densnet.spectra.temperature import vibrational_temperature
 from densnet.structures import Molecule
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="spectra")
+@hydra.main(version_base="1.3", config_path="conf/spectra", config_name="spectra")
 def main(cfg: DictConfig) -> None:
     trajectory = read_trajectory(cfg.trajectory)
     temperature = trajectory.temperature if cfg.temperature is None else cfg.temperature

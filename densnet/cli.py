@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from densnet.errors import DensnetError
+
+CONFIGURATIONS = Path(__file__).parents[1] / "conf"
 
 
 def run(main: Callable[[], object]) -> None:
@@ -28,20 +31,42 @@ def run(main: Callable[[], object]) -> None:
             if isinstance(cause, DensnetError):
                 _stop(str(cause))
             cause = cause.__cause__
-        _stop(_one_line(error))
+        _stop(explain(error))
 
 
-def _one_line(error: BaseException) -> str:
+def explain(error: BaseException) -> str:
+    """What is wrong with the settings and what to do, in one line."""
     text = str(error)
+    if isinstance(error, MissingMandatoryValue):
+        return f"no value for {error.full_key}; it has no default; add {error.full_key}=... to the command"
+    if isinstance(error, OverrideParseException):
+        return (
+            f"cannot read {error.override!r}; expected key=value; quote lists and blanks for the shell: 'key=[1,2]' 'key=\"a b\"'"
+        )
     if key := re.search(r"Could not override '([^']+)'", text):
-        return f"unknown setting {key[1]!r}; see the settings this program knows with --help or --cfg job"
+        hint = _nearest(key[1], _known_beside(key[1], error.__cause__)) or "--help lists the settings this program knows"
+        return f"unknown setting {key[1]!r}; {hint}"
     if group := re.search(r"Could not find '([^']+)'", text):
         options = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
-        wanted = group[1].rsplit("/", 1)[-1]
-        close = get_close_matches(wanted, options, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(options)}"
+        hint = _nearest(group[1].rsplit("/", 1)[-1], options) or f"expected one of {', '.join(options)}"
         return f"unknown configuration {group[1]!r}; {hint}"
     return " ".join(text.split())
+
+
+def _known_beside(key: str, cause: BaseException | None) -> list[str]:
+    """Full names of the settings that exist where `key` was looked for."""
+    parent = cause.parent_node if isinstance(cause, OmegaConfBaseException) else None
+    names = [str(name) for name in parent] if parent is not None else []
+    prefix = key.rpartition(".")[0]
+    if prefix:
+        return [f"{prefix}.{name}" for name in names]
+    # Groups that are off by default, such as experiment, have no entry in the settings.
+    return [*names, *(path.name for path in CONFIGURATIONS.glob("*") if path.is_dir())]
+
+
+def _nearest(wanted: str, known: Sequence[str]) -> str:
+    close = get_close_matches(wanted, known, n=1)
+    return f"did you mean {close[0]!r}?" if close and close[0] != wanted else ""
 
 
 def _stop(message: str) -> None:

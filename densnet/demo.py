@@ -129,8 +129,8 @@ def commands(experiment: str, out: Path, labels: Path | None, workers: int) -> l
     if labels is None:
         steps += [(data / "fits.h5", reference)]
     else:
-        steps += [(data / "harmonic.h5", [*reference, "stage=harmonic"])]
-        steps += [(data / "fits.h5", [*reference, "stage=fit", f"labels={labels.resolve()}"])]
+        steps += [(data / "harmonic.h5", [*reference, "task=harmonic"])]
+        steps += [(data / "fits.h5", [*reference, "task=fit", f"labels={labels.resolve()}"])]
     train = ["train.py", f"experiment={experiment}", f"dataset.path={data / 'fits.h5'}", f"runs_dir={out}", "ckpt_path=auto"]
     steps.append(
         (

@@ -16,7 +16,7 @@ from densnet.model.checkpoint import Architecture, DensitySettings, EnergySettin
 from densnet.model.densnet import DensNet
 from densnet.reference.atoms import free_atom
 from densnet.reference.design import make_basis
-from densnet.reference.fit_dataset import FitSettings, fit_labels
+from densnet.reference.fit_dataset import BasisSettings, FitSettings, fit_labels
 from densnet.reference.fitting import pyscf_molecule
 from densnet.reference.kohn_sham import NoLabel, compute_label
 from densnet.structures import Molecule
@@ -96,5 +96,6 @@ def tiny_fits(basis: Basis, water: Molecule, tmp_path_factory: pytest.TempPathFa
     split = ["train"] * 7 + ["test"] * 3
     write_labels(folder / "labels.h5", Labels.of(frames, made, split, [f"test/{i}" for i in range(10)], level, "PySCF"))
     basis.save(folder / "basis.json")
-    fit_labels(folder / "labels.h5", folder / "basis.json", folder / "fits.h5", FitSettings(grid_level=0, grid_frames_train=2))
+    source = BasisSettings(str(folder / "basis.json"))
+    fit_labels(folder / "labels.h5", source, folder / "fits.h5", FitSettings(grid_level=0, grid_frames_train=2))
     return folder / "fits.h5"

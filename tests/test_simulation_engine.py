@@ -21,7 +21,7 @@ from densnet.simulation.integrators import State, VelocityVerlet
 from densnet.simulation.trajectory import read_trajectory
 from densnet.simulation.velocities import angular_momentum, momentum
 from densnet.structures import Molecule, Molecules
-from densnet.units import ANGSTROM_PER_BOHR, BOLTZMANN, ELECTRON_MASS_PER_DALTON, FS_PER_AU, MEV_PER_HARTREE, PS_PER_AU
+from densnet.units import BOLTZMANN, ELECTRON_MASS_PER_DALTON, FS_PER_AU, MEV_PER_HARTREE, PS_PER_AU
 
 SPRINGS = Springs(WATER)
 
@@ -61,7 +61,7 @@ def test_recorded_energy_and_dipole_belong_to_the_recorded_positions(tmp_path):
 
 
 def test_nve_follows_velocity_verlet_and_time_is_not_skipped(tmp_path):
-    """Consecutive recorded frames of the free flight r(t + n dt) against the integrator driven by hand."""
+    """Recorded frames of one replica against the integrator driven by hand from the first of them."""
     _, trajectory = run(tmp_path / "run.h5", replicas=4, record_every=5)
     mass = torch.as_tensor(trajectory.mass)
     evaluate = Replicas(SPRINGS, [WATER], "cpu")
@@ -111,7 +111,6 @@ def test_drift_is_the_leak_of_the_potential(tmp_path):
 
 def test_langevin_reaches_equipartition(tmp_path):
     """Kinetic and configurational: every atom of a trap has k <x^2> = kT; the error bars come from the replicas."""
-    # Each component's frequency differs by mass; the largest w dt is 0.13, for which the kinetic error is 0.4 %.
     atoms = Molecule(np.array([8, 1, 6]), np.array([[0.0, 0, 0], [2.0, 0, 0], [0, 2.0, 0]]))
     replicas, k, kelvin = 800, 0.03, 400.0
     summary, trajectory = run(
@@ -347,4 +346,16 @@ def test_resume_without_one_of_its_files_is_refused(tmp_path):
 def test_masses_are_the_standard_atomic_weights(tmp_path):
     _, trajectory = run(tmp_path / "run.h5", steps=1)
     assert np.array_equal(trajectory.mass, atomic_masses[WATER.number] * ELECTRON_MASS_PER_DALTON)
-    assert pytest.approx(0.529177, rel=1e-6) == ANGSTROM_PER_BOHR
+
+
+def test_a_density_network_moves_the_atoms(tmp_path, model, water):
+    """NVE on a real, untrained model in float64: its forces belong to its energy, and the file holds its dipoles."""
+    options = {"potential": model, "molecule": water, "replicas": 2, "max_temperature": 1e6, "max_energy_jump_ev": 1e3}
+    wobbles = []
+    for index, (dt, steps) in enumerate(((0.02, 10), (0.01, 20))):
+        _, trajectory = run(tmp_path / f"{index}.h5", time_step_fs=dt, steps=steps, **options)
+        wobbles.append(np.abs(total_energy(trajectory) - total_energy(trajectory)[0]).max())
+    assert wobbles[0] / wobbles[1] == pytest.approx(4.0, rel=0.2)
+    found = model.predict(Molecules.of([water.moved(trajectory.position[20, 1])]))
+    np.testing.assert_allclose(trajectory.dipole[20, 1], found.dipole[0], rtol=0, atol=1e-10)
+    assert np.abs(trajectory.dipole[20, 1] - trajectory.dipole[0, 1]).max() > 1e-6

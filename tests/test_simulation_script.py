@@ -18,11 +18,12 @@ from densnet.simulation.engine import SimulationSettings
 from densnet.simulation.trajectory import read_trajectory
 
 ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf" / "simulate"
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "conf" / "simulation").glob("*.yaml")))
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "simulation").glob("*.yaml")))
 def test_every_shipped_simulation_is_valid(name):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("simulate", [f"simulation={name}", "model=m", "molecule=water"])
     found = instantiate(cfg.simulation)
     assert isinstance(found, SimulationSettings)

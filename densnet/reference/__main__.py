@@ -15,7 +15,7 @@ from densnet.data.geometry import load_geometry
 from densnet.data.harmonic import write_harmonic
 from densnet.data.labels import Level
 from densnet.errors import ConfigError
-from densnet.reference.fit_dataset import FitSettings, fit_labels
+from densnet.reference.fit_dataset import BasisSettings, FitSettings, fit_labels
 from densnet.reference.harmonic import HarmonicSettings, compute_harmonic
 from densnet.reference.kohn_sham import ScfSettings, check
 from densnet.reference.pipeline import Workers, label_frames
@@ -55,7 +55,8 @@ def main(config: DictConfig) -> None:
             harmonic(folder, conformers, level, scf, config.harmonic, workers)
     if "fit" in tasks:
         settings = _settings(FitSettings, config.fit)
-        report = fit_labels(folder / "labels.h5", Path(config.basis.path), folder / "fits.h5", settings, config.workers)
+        labels = Path(config.labels or folder / "labels.h5")
+        report = fit_labels(labels, _settings(BasisSettings, config.basis), folder / "fits.h5", settings, config.workers)
         print(f"{folder / 'fits.h5'}:")
         for field in fields(report):
             print(f"  {field.name} {getattr(report, field.name):.4g}")

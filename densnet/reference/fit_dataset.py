@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -16,7 +16,9 @@ from tqdm import tqdm
 from densnet.basis.shells import Basis, Element
 from densnet.data.fits import FitReport, FitsWriter, FittedFrame, fits_to
 from densnet.data.labels import Labels, read_labels
+from densnet.errors import ConfigError
 from densnet.reference.atoms import free_atom
+from densnet.reference.design import even_tempered, make_basis
 from densnet.reference.fitting import density_on_grid, fit, fitted_density, metric_irreps, nmae_percent, project
 from densnet.units import MILLIDEBYE_PER_AU
 
@@ -35,16 +37,40 @@ class FitSettings:
     grid_frames_train: int = 8
 
 
-def at_level(basis: Basis, xc: str, ao_basis: str, numbers: tuple[int, ...]) -> Basis:
-    """The basis restricted to these elements, with free atoms of this level of theory (made if it has others).
+@dataclass(frozen=True)
+class BasisSettings:
+    """Where the basis comes from. path: a file, or a name in the library; null makes an even-tempered one for the elements
 
-    Raises BasisError for an element it lacks.
+    of the data, exponents falling by `ratio`, l up to `lmax` (at most 4).
     """
-    rows = basis.rows(np.array(sorted(set(numbers))))
-    elements = [basis.elements[r] for r in rows]
-    if (basis.xc.lower(), basis.ao_basis.lower()) != (xc.lower(), ao_basis.lower()):
-        elements = [Element(e.number, e.shells, free_atom(e.number, xc, ao_basis)) for e in elements]
-    return Basis(basis.name, xc.lower(), ao_basis.lower(), tuple(elements))
+
+    path: str | None = None
+    ratio: float = 2.2
+    lmax: int = 4
+
+    def __post_init__(self) -> None:
+        if self.path is None and (not self.ratio > 1.2 or not 0 <= self.lmax <= 4):
+            raise ConfigError(
+                f"even-tempered basis with ratio={self.ratio}, lmax={self.lmax}; expected ratio > 1.2 and lmax 0..4"
+            )
+
+
+def basis_for(settings: BasisSettings, xc: str, ao_basis: str, numbers: Sequence[int]) -> Basis:
+    """The basis restricted to these elements, with free atoms of this level of theory (made if the file has others).
+
+    Raises BasisError for an element that a file lacks.
+    """
+    wanted = sorted(set(numbers))
+    level = xc.lower(), ao_basis.lower()
+    if settings.path is None:
+        shells = {z: even_tempered(z, settings.ratio, settings.lmax) for z in wanted}
+        name = f"even-tempered {settings.ratio:g}, l <= {settings.lmax}"
+        return make_basis(name, *level, shells, {z: free_atom(z, *level) for z in wanted})
+    basis = Basis.load(settings.path)
+    elements = [basis.elements[r] for r in basis.rows(np.array(wanted))]
+    if (basis.xc.lower(), basis.ao_basis.lower()) != level:
+        elements = [Element(e.number, e.shells, free_atom(e.number, *level)) for e in elements]
+    return Basis(basis.name, *level, tuple(elements))
 
 
 def _fit_frame(path: Path, basis: Basis, settings: FitSettings, index: int, with_grid: bool) -> FittedFrame:
@@ -92,14 +118,14 @@ def _fitted(path: Path, basis: Basis, settings: FitSettings, grids: np.ndarray, 
                 ahead.append(pool.submit(_fit_frame, path, basis, settings, f + 2 * workers, bool(grids[f + 2 * workers])))
 
 
-def fit_labels(labels_path: Path, basis_path: Path, out: Path, settings: FitSettings, workers: int = 1) -> FitReport:
+def fit_labels(labels_path: Path, basis_from: BasisSettings, out: Path, settings: FitSettings, workers: int = 1) -> FitReport:
     """Fit every frame of a label file and write `out` (atomically) with its report.
 
     Raises DataError for a bad label file, BasisError for an unknown element or a linearly dependent basis.
     """
     start = time.perf_counter()
     labels = read_labels(labels_path)
-    basis = at_level(Basis.load(basis_path), labels.level.xc, labels.level.ao_basis, tuple(labels.number.tolist()))
+    basis = basis_for(basis_from, labels.level.xc, labels.level.ao_basis, labels.number.tolist())
     grids = np.zeros(len(labels), dtype=bool)
     grids[labels.indices("test")[: settings.grid_frames_test]] = True
     grids[labels.indices("train")[len(labels.indices("train")) - settings.grid_frames_train :]] = True
