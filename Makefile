@@ -23,7 +23,7 @@ test: $(STAMP) ## run the tests, two at a time
 lint: $(STAMP) ## ruff and pyright
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m pyright
+	$(RUN) -m pyright --pythonpath $(RUN)
 
 # Done once; again when the versions change. A torch that is already in the environment stays, unless TORCH is given.
 $(STAMP): requirements.lock pyproject.toml

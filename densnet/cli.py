@@ -6,8 +6,10 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any, TextIO
 
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -17,12 +19,29 @@ from densnet.errors import DensnetError
 CONFIGURATIONS = Path(__file__).parents[1] / "conf"
 
 
+class _WithoutPreamble:
+    """Standard error without the line that Hydra writes, whatever its settings, before it lets an exception of a job out."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return len(text) if text.startswith("Error executing job with overrides:") else self._stream.write(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def run(main: Callable[[], object]) -> None:
     """Call a Hydra main. DensnetError and configuration errors end as `error: ...` on stderr with exit code 2."""
     # Hydra prints its own multi-line report and hides the exception unless this is set.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
-        main()
+        with redirect_stderr(_WithoutPreamble(sys.stderr)):
+            main()
     except DensnetError as error:
         _stop(str(error))
     except (HydraException, OmegaConfBaseException) as error:

@@ -11,10 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 
 from densnet.cli import run
@@ -121,6 +124,37 @@ def collect(out: Path, wall_s: float) -> Report:
         ) from error
 
 
+@dataclass(frozen=True)
+class Record:
+    """A report with what it takes to trust it: what was run, where, when, with what."""
+
+    command: str
+    date: str
+    processor: str
+    cores: int
+    software: dict[str, str]
+    report: Report
+
+
+def record(report: Report, command: str) -> Record:
+    """The report with this machine beside it."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        processor = names[0] if names else processor
+    packages = ("densnet", "torch", "lightning", "e3nn", "pyscf", "tblite")
+    software = {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    return Record(command, date.today().isoformat(), processor, os.cpu_count() or 1, software, report)
+
+
+def write_json(path: Path, content: Report | Record) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(asdict(content), indent=1) + "\n")
+    os.replace(temporary, path)
+
+
 def commands(experiment: str, out: Path, labels: Path | None, workers: int) -> list[tuple[Path, list[str]]]:
     """(the file that shows that the step is done, the command), in order."""
     plan, data = PLANS[experiment], out / "data"
@@ -161,6 +195,7 @@ def main() -> None:
     parser.add_argument("--experiment", choices=sorted(PLANS), default="water")
     parser.add_argument("--labels", type=Path, help="a label file that exists already; without it all labels are made")
     parser.add_argument("--out", type=Path, default=Path("demo"))
+    parser.add_argument("--record", type=Path, help="also write the report, with hardware and versions beside it, to this file")
     parser.add_argument("--workers", type=int, default=2, help="processes that label")
     arguments = parser.parse_args()
     out, start = arguments.out.resolve(), time.perf_counter()
@@ -180,9 +215,9 @@ def main() -> None:
                 f"the command above ended with status {status}; read its message, mend the cause and run the demo again"
             )
     report = collect(out, json.loads(clock.read_text()))
-    temporary = out / "report.json.tmp"
-    temporary.write_text(json.dumps(asdict(report), indent=1))
-    os.replace(temporary, out / "report.json")
+    write_json(out / "report.json", report)
+    if arguments.record:
+        write_json(arguments.record, record(report, "python -m densnet.demo " + " ".join(sys.argv[1:])))
     print(f"\n{(out / 'report.json').read_text()}\n\nspectrum: {out / 'ir.png'}\nreport:   {out / 'report.json'}")
 
 

@@ -31,16 +31,16 @@ ALLOWED = {
     "simulation": MODEL | {"model"},
     "spectra": FOUNDATION,
     "reference": LAYERS | {"cli"},
-    "demo": MODEL | {"model", "training", "simulation", "spectra", "reference", "cli"},
+    "demo": FOUNDATION | {"cli"},
 }
 # Library -> the only places that may import it; a folder stands for all its files.
 ONLY_IN = {
-    "hydra": ("densnet/cli.py", "densnet/reference/__main__.py", "densnet/demo.py", *PROGRAMS),
-    "omegaconf": ("densnet/cli.py", "densnet/reference/__main__.py", "densnet/demo.py", *PROGRAMS),
+    "hydra": ("densnet/cli.py", "densnet/reference/__main__.py", *PROGRAMS),
+    "omegaconf": ("densnet/cli.py", "densnet/reference/__main__.py", *PROGRAMS),
     "wandb": (),  # Lightning's logger speaks to it
     "pyscf": ("densnet/reference/",),
     "tblite": ("densnet/reference/",),
-    "lightning": ("densnet/training/", "densnet/data/datamodule.py", "densnet/demo.py", "train.py"),
+    "lightning": ("densnet/training/", "densnet/data/datamodule.py", "train.py"),
     **dict.fromkeys(("pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"), ()),
 }
 NUMPY_ONLY = ("torch", "e3nn", "lightning", "torch_geometric")  # not in spectra

@@ -182,5 +182,7 @@ class Basis:
         if not path.is_file() and path.parent == Path():  # a bare name means the library
             path = LIBRARY / f"{path.name}.json"
         if not path.is_file():
-            raise BasisError(f"no basis file at {path}; expected JSON of {SCHEMA}; give the path of a basis or a name in {LIBRARY}")
+            raise BasisError(
+                f"no basis file at {path}; expected JSON of {SCHEMA}; give the path of a basis or a name in {LIBRARY}"
+            )
         return Basis.from_json(path.read_text())

@@ -192,8 +192,9 @@ def read_model(folder: Path | str, device: torch.device | str = "cpu") -> ModelF
     missing, unexpected = model.load_state_dict(weights, strict=False)
     if missing or unexpected:
         raise ModelError(
-            f"{weights_path} lacks {sorted(missing)[:3]} and has unknown {sorted(unexpected)[:3]}; expected the weights of "
-            "model.json beside it; copy both files again"
+            f"{weights_path} lacks {', '.join(sorted(missing)[:3]) or 'nothing'} and has unknown "
+            f"{', '.join(sorted(unexpected)[:3]) or 'nothing'}; expected the weights that model.json beside it describes; "
+            "copy both files again, or train again if densnet itself has changed"
         )
     model.hash = _hash(weights, architecture, basis)
     if model.hash != raw["hash"]:

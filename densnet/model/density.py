@@ -59,9 +59,7 @@ class DensityNetwork(nn.Module):
             features.append(make(l).reachable(features[-1], l))
         features.append(Irreps.natural(self.lmax[-1]))
         self.layers = nn.ModuleList(
-            Interaction(
-                a, b, lmax_edge=self.lmax[i], channels=channels, radial_size=radial, hidden=hidden, neighbours=neighbours
-            )
+            Interaction(a, b, lmax_edge=self.lmax[i], channels=channels, radial_size=radial, hidden=hidden, neighbours=neighbours)
             for i, (a, b) in enumerate(pairwise(features))
         )
         self.readout = ToShells(len(basis.numbers), basis.multiplicity, channels)

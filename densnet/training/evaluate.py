@@ -48,7 +48,9 @@ def evaluate(model: DensNet, fits: Fits, frames: np.ndarray, batch_size: int = 1
     """Evaluate on these frames of a fitted data set. Raises DataError if there are none or none carries a grid."""
     with_grid = set(fits.grid_frame.tolist()) & set(int(f) for f in frames)
     if not with_grid:
-        raise DataError(f"none of the {len(frames)} frames of {fits.path} has a density grid; fit again with fit.grid_frames_test > 0")
+        raise DataError(
+            f"none of the {len(frames)} frames of {fits.path} has a density grid; fit again with fit.grid_frames_test > 0"
+        )
     nmae, floor, charge, dipole, energy, force = [], [], [], [], [], []
     for start in tqdm(range(0, len(frames), batch_size), desc="evaluating", disable=not progress):
         chunk = frames[start : start + batch_size]

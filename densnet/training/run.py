@@ -48,7 +48,9 @@ def start_model(architecture: Architecture, data: FitsDataModule, warm_start: st
         else:
             model.energy.frame.load_state_dict(model.density.frame.state_dict())
             fit_references(model, data, train)
-    return ModelFile(model, architecture, replace(provenance, data_hash=data.fits.labels_hash, level=json.dumps(asdict(data.fits.level))))
+    return ModelFile(
+        model, architecture, replace(provenance, data_hash=data.fits.labels_hash, level=json.dumps(asdict(data.fits.level)))
+    )
 
 
 @torch.no_grad()
@@ -121,4 +123,3 @@ def write_json(path: Path | str, content: Evaluation) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(json.dumps(asdict(content), indent=1))
     os.replace(temporary, path)
-
