@@ -9,7 +9,7 @@ from densnet.basis.shells import Basis
 from densnet.data.neighbours import neighbours
 from densnet.model.density import harmonics
 from densnet.model.scaling import CoefficientFrame
-from densnet.nn.interaction import Interaction, Irreps
+from densnet.nn.interaction import SILU_GAIN, Interaction, Irreps, unit_linear
 from densnet.nn.radial import RadialBasis
 from densnet.nn.readout import FromShells
 from densnet.structures import Density, Molecules
@@ -51,7 +51,9 @@ class EnergyNetwork(nn.Module):
         self.from_shells = FromShells(n_elements, basis.multiplicity[: self.lmax + 1], channels)
         self.to_invariants = FromShells(n_elements, basis.multiplicity, invariants)
         self.mix = nn.Sequential(
-            nn.Linear(2 * channels + invariants * (basis.lmax + 1), hidden), nn.SiLU(), nn.Linear(hidden, channels)
+            unit_linear(2 * channels + invariants * (basis.lmax + 1), hidden, bias=True),
+            nn.SiLU(),
+            unit_linear(hidden, channels, bias=True, gain=SILU_GAIN),
         )
         self.radial_basis = RadialBasis(radial, cutoff)
         features = Irreps.natural(self.lmax)
@@ -61,7 +63,9 @@ class EnergyNetwork(nn.Module):
             )
             for i in range(layers)
         )
-        self.readout = nn.Sequential(nn.Linear(2 * channels, hidden), nn.SiLU(), nn.Linear(hidden, 1))
+        self.readout = nn.Sequential(
+            unit_linear(2 * channels, hidden, bias=True), nn.SiLU(), unit_linear(hidden, 1, bias=True, gain=SILU_GAIN)
+        )
         self.register_buffer(
             "free_atom", torch.tensor([e.atom.energy for e in basis.elements], dtype=torch.float64), persistent=False
         )

@@ -100,13 +100,29 @@ def coupling_paths(irreps_in: Irreps, lmax_edge: int, irreps_out: Irreps) -> Pat
     return Paths(coupling.flatten(1).to(torch.get_default_dtype()), torch.tensor(path_of), tuple(triple))
 
 
+# Factors that give SiLU and the sigmoid of a unit normal variable a unit second moment.
+SILU_GAIN, SIGMOID_GAIN = 1.6790, 1.8467
+
+
+def unit_linear(n_in: int, n_out: int, bias: bool = False, gain: float = 1.0) -> nn.Linear:
+    """A linear map that starts with unit variance out for unit variance in (torch's default starts with a third of it,
+
+    which over several equivariant layers leaves the high-l features too small to learn from).
+    """
+    linear = nn.Linear(n_in, n_out, bias=bias)
+    nn.init.normal_(linear.weight, std=gain * n_in**-0.5)
+    if bias:
+        nn.init.zeros_(linear.bias)
+    return linear
+
+
 class ChannelMix(nn.Module):
     """One linear map over channels per irrep: (N, components, n_in) -> (N, components, n_out); bias on 0e only."""
 
     def __init__(self, irreps: Irreps, n_in: int, n_out: int) -> None:
         super().__init__()
         self.irreps = irreps
-        self.linear = nn.ModuleList(nn.Linear(n_in, n_out, bias=ir == (0, 1)) for ir in irreps.irreps)
+        self.linear = nn.ModuleList(unit_linear(n_in, n_out, bias=ir == (0, 1)) for ir in irreps.irreps)
 
     def forward(self, h: Tensor) -> Tensor:
         return torch.cat([linear(h[:, s]) for linear, s in zip(self.linear, self.irreps.slices())], dim=1)
@@ -139,19 +155,19 @@ class Interaction(nn.Module):
         self.register_buffer("path_of", paths.path_of, persistent=False)
         self.n_paths = len(paths.triple)
         self.radial = nn.Sequential(
-            nn.Linear(radial_size, hidden),
+            unit_linear(radial_size, hidden, bias=True),
             nn.SiLU(),
-            nn.Linear(hidden, hidden),
+            unit_linear(hidden, hidden, bias=True, gain=SILU_GAIN),
             nn.SiLU(),
-            nn.Linear(hidden, self.n_paths * channels, bias=False),
+            unit_linear(hidden, self.n_paths * channels, gain=SILU_GAIN),
         )
         self.before = ChannelMix(irreps_in, channels, channels)
         self.paths_per_output = [sum(i == o for _, _, i in paths.triple) for o in range(len(irreps_out.irreps))]
-        self.after = nn.ModuleList(nn.Linear(n * channels, channels, bias=False) for n in self.paths_per_output)
+        self.after = nn.ModuleList(unit_linear(n * channels, channels) for n in self.paths_per_output)
         self.shared = [(irreps_in.irreps.index(ir), o) for o, ir in enumerate(irreps_out.irreps) if ir in irreps_in.irreps]
-        self.own = nn.ModuleList(nn.Linear(channels, channels, bias=False) for _ in self.shared)
+        self.own = nn.ModuleList(unit_linear(channels, channels) for _ in self.shared)
         n_gated = len(irreps_out.irreps) - 1
-        self.gate = nn.Linear(channels, n_gated * channels) if n_gated else None
+        self.gate = unit_linear(channels, n_gated * channels, bias=True) if n_gated else None
         self.scale = neighbours**-0.5
 
     def message(self, h: Tensor, harmonics: Tensor, weight: Tensor, source: Tensor) -> Tensor:
@@ -174,9 +190,10 @@ class Interaction(nn.Module):
         slices = self.irreps_in.slices()
         for own, (i, o) in zip(self.own, self.shared):
             outputs[o] = outputs[o] + own(h[:, slices[i]])
-        gated = [torch.nn.functional.silu(outputs[0])]
+        gated = [SILU_GAIN * torch.nn.functional.silu(outputs[0])]
         if self.gate is not None:
-            gates = torch.sigmoid(self.gate(outputs[0][:, 0])).view(h.shape[0], len(outputs) - 1, 1, self.channels)
+            gates = SIGMOID_GAIN * torch.sigmoid(self.gate(outputs[0][:, 0]))
+            gates = gates.view(h.shape[0], len(outputs) - 1, 1, self.channels)
             gated += [x * gates[:, k] for k, x in enumerate(outputs[1:])]
         for i, o in self.shared:
             gated[o] = gated[o] + h[:, slices[i]]
