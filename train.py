@@ -5,6 +5,7 @@ import json
 import hydra
 import lightning
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -16,21 +17,20 @@ from densnet.training.run import export, find_checkpoint, mark_run, refuse_sweep
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> None:
     job = HydraConfig.get()
-    refuse_sweep_with_ddp(job.mode.name == "MULTIRUN", str(cfg.trainer.strategy), cfg.trainer.devices, job.launcher._target_)
+    refuse_sweep_with_ddp(job.mode == RunMode.MULTIRUN, str(cfg.trainer.strategy), cfg.trainer.devices, job.launcher._target_)
     lightning.seed_everything(cfg.seed, workers=True)
     data = instantiate(cfg.dataset)
     start = start_model(instantiate(cfg.model), data, cfg.init, energy="energy" in cfg.stage.trains)
     stage = instantiate(cfg.stage, model=start.model)
 
-    settings = OmegaConf.to_container(cfg, resolve=True)
-    kept = ("seed", "init", "dataset", "model", "stage", "trainer")
-    recipe = json.dumps({key: settings[key] for key in kept}, sort_keys=True)
+    same_run = OmegaConf.masked_copy(cfg, ["seed", "init", "dataset", "model", "stage", "trainer"])
+    recipe = json.dumps(OmegaConf.to_container(same_run, resolve=True), sort_keys=True)
     checkpoint = find_checkpoint(cfg.ckpt_path, cfg.runs_dir, recipe)
     mark_run(cfg.run_dir, recipe)
     logger = instantiate(cfg.logger) or False
     trainer = instantiate(cfg.trainer, logger=logger, callbacks=list(instantiate(cfg.callbacks).values()))
     if logger:
-        logger.log_hyperparams(settings)
+        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
     trainer.fit(stage, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
     if trainer.is_global_zero:

@@ -28,7 +28,20 @@ AO_BASIS = "6-31g"
 def basis() -> Basis:
     """H and O with different shells per element and every l up to 4, free atoms at PBE/6-31G."""
     hydrogen = [(0, 4.0), (0, 1.2), (0, 0.4), (1, 1.5), (1, 0.5), (2, 1.0)]
-    oxygen = [(0, 20.0), (0, 6.0), (0, 2.0), (0, 0.7), (0, 0.3), (1, 3.0), (1, 1.0), (1, 0.4), (2, 2.0), (2, 0.7), (3, 1.1), (4, 1.3)]
+    oxygen = [
+        (0, 20.0),
+        (0, 6.0),
+        (0, 2.0),
+        (0, 0.7),
+        (0, 0.3),
+        (1, 3.0),
+        (1, 1.0),
+        (1, 0.4),
+        (2, 2.0),
+        (2, 0.7),
+        (3, 1.1),
+        (4, 1.3),
+    ]
     shells = {1: tuple(Shell(l, a) for l, a in hydrogen), 8: tuple(Shell(l, a) for l, a in oxygen)}
     return make_basis("test", "pbe", AO_BASIS, shells, {z: free_atom(z, "pbe", AO_BASIS) for z in shells})
 
@@ -79,7 +92,8 @@ def wigner_d(l: int, matrix: np.ndarray) -> torch.Tensor:
     """D_l of a rotation or rotoinversion from its definition Y(R x) = D Y(x), to round-off (natural parity (-1)^l)."""
     x = torch.as_tensor(np.random.default_rng(0).normal(size=(8 * l + 8, 3)))
     here, there = (
-        o3.spherical_harmonics(l, y, normalize=True, normalization="component").numpy() for y in (x, x @ torch.as_tensor(matrix).T)
+        o3.spherical_harmonics(l, y, normalize=True, normalization="component").numpy()
+        for y in (x, x @ torch.as_tensor(matrix).T)
     )
     return torch.as_tensor(np.linalg.lstsq(here, there, rcond=None)[0].T)
 

@@ -50,7 +50,9 @@ def test_pruning_beats_dropping_the_tail(start: Basis, frame: DesignFrame, water
         b = found.projection + 0.1 * found.overlap_projection
         return float(b @ np.linalg.solve(found.coulomb + 0.1 * found.overlap, b))
 
-    coarse = make_basis("coarse", "pbe", "6-31g", {z: even_tempered(z, 9.0, 2) for z in (1, 8)}, {e.number: e.atom for e in start.elements})
+    coarse = make_basis(
+        "coarse", "pbe", "6-31g", {z: even_tempered(z, 9.0, 2) for z in (1, 8)}, {e.number: e.atom for e in start.elements}
+    )
     assert coarse.size(water.number) >= small.size(water.number) * 0.9
     assert captured(start) >= captured(small) > captured(coarse)
 

@@ -45,7 +45,9 @@ def command(fits: Path, folder: Path, *overrides: str) -> list[str]:
 
 def train(fits: Path, folder: Path, *overrides: str) -> str:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_SILENT": "true"}
-    done = subprocess.run(command(fits, folder, *overrides), capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+    done = subprocess.run(
+        command(fits, folder, *overrides), capture_output=True, text=True, env=environment, cwd=ROOT, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -80,9 +82,23 @@ def harmonic_file(water: Molecule, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_the_three_stages_in_a_row(tiny_fits: Path, harmonic_file: Path, tmp_path: Path) -> None:
     """density -> energy -> joint with each logger; every figure logged; the frozen network stays, the others move."""
-    train(tiny_fits, tmp_path, "stage=density", "logger=csv", "trainer.max_epochs=4", f"run_dir={tmp_path}/d", f"export={tmp_path}/md")
+    train(
+        tiny_fits,
+        tmp_path,
+        "stage=density",
+        "logger=csv",
+        "trainer.max_epochs=4",
+        f"run_dir={tmp_path}/d",
+        f"export={tmp_path}/md",
+    )
     logged = (tmp_path / "d/csv/metrics.csv").read_text().splitlines()[0]
-    for name in ("train/density_metric", "train/dipole", "val/density_error_percent", "val/nmae_percent", "val/fit_floor_percent"):
+    for name in (
+        "train/density_metric",
+        "train/dipole",
+        "val/density_error_percent",
+        "val/nmae_percent",
+        "val/fit_floor_percent",
+    ):
         assert name in logged
     assert load_model(tmp_path / "md").energy is None
     evaluation = json.loads((tmp_path / "d/evaluation.json").read_text())
@@ -126,7 +142,9 @@ def test_a_killed_run_resumes_to_the_same_model(tiny_fits: Path, tmp_path: Path)
     assert not (tmp_path / "cut/model/model.json").exists(), "the run ended before it could be killed"
     found = torch.load(checkpoint, weights_only=True)
     assert 0 < found["epoch"] + 1 < 60
-    assert any(not torch.equal(found["state_dict"][k], v) for k, v in found["current_model_state"].items())  # state_dict is the EMA
+    assert any(
+        not torch.equal(found["state_dict"][k], v) for k, v in found["current_model_state"].items()
+    )  # state_dict is the EMA
 
     train(tiny_fits, tmp_path / "cut", *same, f"run_dir={tmp_path}/cut/run2", f"export={tmp_path}/cut/model")
     assert read_model(tmp_path / "cut/model").model.hash == read_model(tmp_path / "whole/model").model.hash
@@ -193,7 +211,12 @@ def test_bad_data_is_refused(tiny_fits: Path, tmp_path: Path) -> None:
         file["force"][3, 1] = np.nan
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["x"] = 1
-    for name, message in (("cut", "cannot be read"), ("text", "cannot be read"), ("foreign", "has schema"), ("nan", "not finite")):
+    for name, message in (
+        ("cut", "cannot be read"),
+        ("text", "cannot be read"),
+        ("foreign", "has schema"),
+        ("nan", "not finite"),
+    ):
         with pytest.raises(DataError, match=message):
             read_fits(tmp_path / f"{name}.h5")
     with pytest.raises(DataError, match="does not exist"):

@@ -89,7 +89,7 @@ class Basis:
     @cached_property
     def irreps(self) -> o3.Irreps:
         """The coefficient block as e3nn irreps; a density is a true scalar, so shell l has parity (-1)^l."""
-        return o3.Irreps([(n, (l, (-1) ** l)) for l, n in enumerate(self.multiplicity)])
+        return o3.Irreps([(n, (l, (-1) ** l)) for l, n in enumerate(self.multiplicity)])  # pyright: ignore[reportReturnType]
 
     @cached_property
     def width(self) -> int:

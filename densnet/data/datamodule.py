@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import lightning
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
-from torch_geometric.data import Batch, Data
+from torch import Tensor
+from torch.utils.data import Sampler
+from torch_geometric.data import Data
+from torch_geometric.data.data import BaseData
 from torch_geometric.loader import DataLoader
 
 from densnet.data.fits import Fits, read_fits
@@ -25,12 +28,29 @@ class Frame(Data):
     """
 
 
-def inputs(batch: Batch) -> Molecules:
+class Frames(Protocol):
+    """A batch of frames as torch_geometric collates them: the fields of Frame, and which molecule every atom is of."""
+
+    number: Tensor
+    position: Tensor
+    charge: Tensor
+    energy: Tensor
+    force: Tensor
+    dipole: Tensor
+    coefficient: Tensor
+    metric: Tensor
+    functions: Tensor
+    frame: Tensor
+    batch: Tensor
+    num_graphs: int
+
+
+def inputs(batch: Frames) -> Molecules:
     """What a network may see of a batch."""
     return Molecules(batch.number, batch.position, batch.charge, batch.batch, batch.num_graphs)
 
 
-class FrameDataset(Dataset):
+class FrameDataset(Sequence[BaseData]):
     """Some frames of a fitted data set in memory; the metric is kept packed and unfolded when a frame is asked for."""
 
     def __init__(self, fits: Fits, frames: np.ndarray) -> None:
@@ -40,16 +60,16 @@ class FrameDataset(Dataset):
     def __len__(self) -> int:
         return len(self.frames)
 
-    def __getitem__(self, i: int) -> Frame:
+    def __getitem__(self, i: int) -> Frame:  # pyright: ignore[reportIncompatibleMethodOverride] - frames one by one
         fits, f = self.fits, int(self.frames[i])
-        atoms = slice(fits.frame_ptr[f], fits.frame_ptr[f + 1])
+        atoms = fits.atoms(f)
         n = int((np.sqrt(8 * len(self.packed[i]) + 1) - 1) / 2)
         rows, columns = np.tril_indices(n)
         metric = np.empty((n, n), dtype=np.float32)
         metric[rows, columns] = self.packed[i]
         metric[columns, rows] = self.packed[i]
         return Frame(
-            num_nodes=int(atoms.stop - atoms.start),
+            num_nodes=atoms.stop - atoms.start,
             number=torch.as_tensor(fits.number[atoms], dtype=torch.long),
             position=torch.as_tensor(fits.position[atoms], dtype=torch.float64),
             charge=torch.tensor([float(fits.charge[f])], dtype=torch.float64),

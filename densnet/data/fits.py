@@ -24,7 +24,8 @@ import h5py
 import numpy as np
 
 from densnet.basis.shells import Basis
-from densnet.data.labels import Labels, Level, create_hdf5, open_hdf5
+from densnet.data.labels import Labels, Level
+from densnet.data.store import create_hdf5, open_hdf5
 from densnet.errors import DataError
 from densnet.structures import Molecule
 
@@ -98,8 +99,16 @@ class Fits:
     def __len__(self) -> int:
         return len(self.energy)
 
+    def atoms(self, f: int) -> slice:
+        """Where the atoms of frame f are."""
+        return slice(int(self.frame_ptr[f]), int(self.frame_ptr[f + 1]))
+
+    def atoms_of(self, frames: np.ndarray) -> np.ndarray:
+        """Indices of the atoms of several frames."""
+        return np.concatenate([np.arange(self.atoms(f).start, self.atoms(f).stop) for f in frames.tolist()])
+
     def frame(self, f: int) -> Molecule:
-        atoms = slice(self.frame_ptr[f], self.frame_ptr[f + 1])
+        atoms = self.atoms(f)
         return Molecule(self.number[atoms], self.position[atoms], int(self.charge[f]))
 
     def indices(self, split: str) -> np.ndarray:
@@ -172,6 +181,7 @@ class FitsWriter:
 
     def _append(self, name: str, values: np.ndarray) -> int:
         dataset = self.file[name]
+        assert isinstance(dataset, h5py.Dataset)
         dataset.resize(len(dataset) + len(values), axis=0)
         dataset[-len(values) :] = values
         return len(dataset)

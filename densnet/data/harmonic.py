@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from densnet.data.labels import create_hdf5, open_hdf5
+from densnet.data.store import create_hdf5, open_hdf5
 from densnet.errors import DataError
 
 SCHEMA = "densnet/harmonic"

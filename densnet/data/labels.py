@@ -21,10 +21,7 @@ A frame without a label is kept, not dropped; a file in which K > 0 frames faile
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,58 +29,13 @@ from typing import Any
 import h5py
 import numpy as np
 
+from densnet.data.store import create_hdf5, open_hdf5
 from densnet.errors import DataError
 from densnet.structures import Molecule
 
 SCHEMA = "densnet/labels"
 VERSION = 1
 PYSCF_AUXBASIS = "pyscf default for density_fit()"
-
-
-@contextmanager
-def open_hdf5(path: Path | str, schema: str, version: int) -> Iterator[Any]:
-    """An existing file (h5py.File) of this schema and version, open for reading.
-
-    Raises DataError if it is missing, truncated, not HDF5, of another schema or version, or lacks a dataset or attribute.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path} does not exist; expected a {schema} file; check the path or make the file first")
-    try:
-        with h5py.File(path, "r") as file:
-            found = file.attrs.get("schema", "none"), file.attrs.get("version", 0)
-            if found != (schema, version):
-                raise DataError(
-                    f"{path} has schema {found[0]} version {found[1]}; expected {schema} version {version}; give another file"
-                )
-            yield file
-    except (OSError, KeyError) as error:
-        reason = " ".join(str(error).split()).strip("'\"")
-        raise DataError(
-            f"{path} cannot be read ({reason}); expected a whole {schema} HDF5 file; copy or make it again"
-        ) from error
-
-
-@contextmanager
-def create_hdf5(path: Path | str, schema: str, version: int) -> Iterator[h5py.File]:
-    """A new file that appears under its name only when it is complete; a file of that name is replaced then.
-
-    The bytes depend on the contents alone (no time stamps), so equal data give equal files.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    try:
-        with h5py.File(temporary, "w") as file:
-            file.attrs["schema"] = schema
-            file.attrs["version"] = version
-            yield file
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 @dataclass(frozen=True)
@@ -324,7 +276,7 @@ def _read_failures(file: Any) -> Iterator[Failure]:
 
 
 def write_labels(path: Path | str, labels: Labels) -> None:
-    """Write a label file, whole or not at all. Needs the density matrices in memory (read with density_matrices=True)."""
+    """Write a label file, whole or not at all. Needs the density matrices in memory."""
     if labels.packed is None:
         raise DataError(f"labels of {labels.path} have no density matrices in memory; read them with density_matrices=True")
     with create_hdf5(path, SCHEMA, VERSION) as file:

@@ -67,7 +67,7 @@ class Irreps:
         return [l for l, _ in self.irreps for _ in range(2 * l + 1)]
 
     def e3nn(self, channels: int) -> o3.Irreps:
-        return o3.Irreps([(channels, ir) for ir in self.irreps])
+        return o3.Irreps([(channels, ir) for ir in self.irreps])  # pyright: ignore[reportReturnType] - metaclass hides __init__
 
 
 @dataclass(frozen=True)

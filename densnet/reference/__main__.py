@@ -114,6 +114,8 @@ def _settings(kind: type[Settings], config: DictConfig, beside: tuple[str, ...] 
 
 
 def _of_type(example: Any, value: Any) -> Any:
+    if example is None:  # a setting that is off by default; whoever takes it checks it
+        return value
     if isinstance(example, tuple):
         return tuple(float(item) for item in value)
     if isinstance(example, float) and isinstance(value, int):

@@ -138,6 +138,8 @@ def density_on_grid(molecule: Molecule, matrix: np.ndarray, ao_basis: str, level
     grid = dft.gen_grid.Grids(mol)
     grid.level = level
     grid.build(with_non0tab=False)
+    assert grid.weights is not None
+    assert grid.coords is not None
     keep = grid.weights != 0
     point = grid.coords[keep].astype(np.float32)
     density = np.empty(len(point), dtype=np.float32)

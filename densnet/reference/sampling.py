@@ -18,7 +18,7 @@ from ase.data import atomic_masses
 from tblite.exceptions import TBLiteRuntimeError
 from tblite.interface import Calculator
 
-from densnet.data.labels import create_hdf5, open_hdf5
+from densnet.data.store import create_hdf5, open_hdf5
 from densnet.errors import ConfigError, StructureError
 from densnet.structures import Molecule
 from densnet.units import BOLTZMANN, ELECTRON_MASS_PER_DALTON, FS_PER_AU

@@ -62,7 +62,7 @@ def evaluate(model: DensNet, fits: Fits, frames: np.ndarray, batch_size: int = 1
             result = model.predict(molecules)
             energy.append((result.energy.cpu().numpy() - fits.energy[chunk]).ravel())
             assert result.force is not None
-            reference = np.concatenate([fits.force[fits.frame_ptr[f] : fits.frame_ptr[f + 1]] for f in chunk])
+            reference = fits.force[fits.atoms_of(chunk)]
             force.append((result.force.cpu().numpy() - reference).ravel())
         count = electrons(molecules, result.density, model.basis.multiplicity).cpu().numpy()
         charge.append(np.abs(count - [fits.frame(int(f)).n_electrons for f in chunk]).max())

@@ -7,24 +7,24 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch
 
+from densnet.data.datamodule import Frames
 from densnet.structures import Prediction
 
 
 class Objective(Protocol):
-    """name: how it is logged; weight: its factor in the sum; forces: whether it needs forces; energy: ... an energy."""
+    """name: how it is logged; weight: its factor in the sum; needs_energy: whether it looks at energy or forces."""
 
     name: str
     weight: float
     needs_energy: bool
 
-    def __call__(self, prediction: Prediction, batch: Batch, exists: Tensor) -> Tensor:
+    def __call__(self, prediction: Prediction, batch: Frames, exists: Tensor) -> Tensor:
         """exists: (N, width) True where the function exists. Returns the mean over molecules, unweighted."""
         ...
 
 
-def metric_squares(difference: Tensor, batch: Batch, exists: Tensor) -> Tensor:
+def metric_squares(difference: Tensor, batch: Frames, exists: Tensor) -> Tensor:
     """(B,) x^T M x of an (N, width) block of coefficients, M = J + mu S of every frame."""
     flat = difference[exists].to(batch.metric.dtype)
     functions = batch.functions.tolist()
@@ -46,7 +46,7 @@ class MetricLoss:
     name: str = "density_metric"
     needs_energy: bool = False
 
-    def __call__(self, prediction: Prediction, batch: Batch, exists: Tensor) -> Tensor:
+    def __call__(self, prediction: Prediction, batch: Frames, exists: Tensor) -> Tensor:
         error = metric_squares(prediction.density.coefficient - batch.coefficient, batch, exists)
         return (error / metric_squares(batch.coefficient, batch, exists)).mean()
 
@@ -59,7 +59,7 @@ class DipoleLoss:
     name: str = "dipole"
     needs_energy: bool = False
 
-    def __call__(self, prediction: Prediction, batch: Batch, exists: Tensor) -> Tensor:
+    def __call__(self, prediction: Prediction, batch: Frames, exists: Tensor) -> Tensor:
         return (prediction.dipole - batch.dipole).square().sum(-1).mean()
 
 
@@ -72,7 +72,7 @@ class EnergyLoss:
     name: str = "energy"
     needs_energy: bool = True
 
-    def __call__(self, prediction: Prediction, batch: Batch, exists: Tensor) -> Tensor:
+    def __call__(self, prediction: Prediction, batch: Frames, exists: Tensor) -> Tensor:
         return ((prediction.energy - batch.energy) / self.scale).square().mean()
 
 
@@ -85,6 +85,6 @@ class ForceLoss:
     name: str = "force"
     needs_energy: bool = True
 
-    def __call__(self, prediction: Prediction, batch: Batch, exists: Tensor) -> Tensor:
+    def __call__(self, prediction: Prediction, batch: Frames, exists: Tensor) -> Tensor:
         assert prediction.force is not None  # the stage asks for forces when an objective needs the energy
         return ((prediction.force - batch.force) / self.scale).square().mean()

@@ -37,7 +37,7 @@ def start_model(architecture: Architecture, data: FitsDataModule, warm_start: st
         architecture = Architecture(saved.architecture.density, saved.architecture.energy or architecture.energy)
     model = build(architecture, basis)
     train = data.train_frames
-    atoms = np.concatenate([np.arange(data.fits.frame_ptr[f], data.fits.frame_ptr[f + 1]) for f in train])
+    atoms = data.fits.atoms_of(train)
     if saved is None:
         model.density.frame.fit_scales(data.fits.coefficient[atoms], data.fits.number[atoms])
     else:
@@ -63,7 +63,7 @@ def fit_references(model: DensNet, data: FitsDataModule, frames: np.ndarray) -> 
         np.add.at(counts[i], model.basis.rows(fits.frame(int(f)).number), 1)
     free = np.array([e.atom.energy for e in model.basis.elements])
     shift, *_ = np.linalg.lstsq(counts, fits.energy[frames] - counts @ free, rcond=None)
-    forces = np.concatenate([fits.force[fits.frame_ptr[f] : fits.frame_ptr[f + 1]] for f in frames])
+    forces = fits.force[fits.atoms_of(frames)]
     model.energy.shift.copy_(torch.as_tensor(shift))
     model.energy.scale.fill_(float(np.sqrt(np.mean(forces**2))))
 

@@ -9,9 +9,8 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch
 
-from densnet.data.datamodule import inputs
+from densnet.data.datamodule import Frames, inputs
 from densnet.errors import ConfigError
 from densnet.model.densnet import DensNet
 from densnet.structures import Prediction
@@ -38,6 +37,8 @@ class Stage(lightning.LightningModule):
     the density error in the metric, dipole, energy and force MAE in edge units.
     """
 
+    exists: Tensor
+
     def __init__(
         self, model: DensNet, trains: Sequence[str], objectives: Sequence[Objective], optimizer: OptimizerSettings
     ) -> None:
@@ -54,7 +55,7 @@ class Stage(lightning.LightningModule):
         for name, network in (("density", model.density), ("energy", model.energy)):
             if network is not None:
                 network.requires_grad_(name in trains)
-        self.register_buffer("mask", torch.as_tensor(model.basis.mask), persistent=False)
+        self.register_buffer("exists", torch.as_tensor(model.basis.mask), persistent=False)
 
     def configure_optimizers(self) -> Any:
         settings, steps = self.optimizer, max(1, int(self.trainer.estimated_stepping_batches))
@@ -75,17 +76,17 @@ class Stage(lightning.LightningModule):
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         self.clip_gradients(optimizer, gradient_clip_val=self.optimizer.clip, gradient_clip_algorithm="norm")
 
-    def _predict(self, batch: Batch, train: bool) -> Prediction:
+    def _predict(self, batch: Frames, train: bool) -> Prediction:
         molecules = inputs(batch)
         if self.needs_energy:
             return self.model(molecules, forces=True, create_graph=train)
         # An energy network that is present but not asked for would cost time and forces; leave it out.
         return self.model.density_only(molecules)
 
-    def _exists(self, batch: Batch) -> Tensor:
-        return self.mask[self.model.density.frame.row(batch.number)]
+    def _exists(self, batch: Frames) -> Tensor:
+        return self.exists[self.model.density.frame.row(batch.number)]
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
+    def training_step(self, batch: Frames, _: int) -> Tensor:
         prediction, exists = self._predict(batch, train=True), self._exists(batch)
         total = torch.zeros((), dtype=torch.float64, device=batch.position.device)
         for objective in self.objectives:
@@ -95,7 +96,7 @@ class Stage(lightning.LightningModule):
         self.log("train/loss", total.detach(), batch_size=batch.num_graphs, prog_bar=True)
         return total
 
-    def validation_step(self, batch: Batch, _: int) -> None:
+    def validation_step(self, batch: Frames, _: int) -> None:
         with torch.enable_grad() if self.needs_energy else torch.no_grad():
             prediction = self._predict(batch, train=False)
         exists = self._exists(batch)
