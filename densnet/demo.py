@@ -40,8 +40,8 @@ class Plan:
 PLANS = {
     "water": Plan(
         reference=("sampling.train=100", "sampling.test=30"),
-        density=("trainer.max_epochs=400", "callbacks.grid.every_n_epochs=100"),
-        energy=("trainer.max_epochs=300", "callbacks.grid.every_n_epochs=1000", "callbacks.infrared.every_n_epochs=100"),
+        density=("trainer.max_epochs=250", "callbacks.grid.every_n_epochs=50"),
+        energy=("trainer.max_epochs=150", "callbacks.grid.every_n_epochs=150", "callbacks.infrared.every_n_epochs=50"),
         simulate=("simulation.replicas=16", "simulation.steps=8000", "simulation.equilibration_steps=1500"),
         spectra=("peaks.low_cm1=1000", "spectrum.resolution_cm1=16", "title=Water"),
     ),
