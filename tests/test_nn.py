@@ -23,7 +23,7 @@ def test_message_equals_e3nn_tensor_product(make) -> None:
     source = torch.randint(NODES, (EDGES,))
     weight = torch.randn(EDGES, len(triples), CHANNELS)
     y = o3.spherical_harmonics(list(range(lmax + 1)), torch.randn(EDGES, 3), normalize=True, normalization="component")
-    ours = layer.message(h, y, weight, source)
+    ours = torch.cat([block.flatten(1, 2) for block in layer.message(h, y, weight, source)], dim=1)
 
     edge = o3.Irreps([(1, (l, (-1) ** l)) for l in range(lmax + 1)])
     reference = o3.TensorProduct(

@@ -3,7 +3,7 @@
 Features are (node, component, channel): the components of all irreps (each once, times `channels`), channels last. For edge
 (s -> t) with harmonics Y and radial weights w,
 
-    M = (Y @ C) as (E, n_in, K);   m = M^T h[s] * w[:, path];   a_t = sum over edges m
+    M = (Y @ C) as (E, n_in, K);   m = (M^T h[s]) * w by path;   a_t = sum over edges m
 
 C (n_edge, n_in * K) holds every coupling path (edge l, input irrep, output irrep) side by side. The result equals e3nn's
 `uvu` tensor product of the same paths (tests/test_nn.py) and uses only matrix products and pointwise steps, so it is
@@ -75,7 +75,6 @@ class Paths:
     """All coupling paths. coupling: (n_edge, n_in * K); path_of: (K,) path of every column; triple: (edge l, i_in, i_out)."""
 
     coupling: Tensor
-    path_of: Tensor
     triple: tuple[tuple[int, int, int], ...]
 
 
@@ -84,7 +83,7 @@ def coupling_paths(irreps_in: Irreps, lmax_edge: int, irreps_out: Irreps) -> Pat
 
     With component-normalised harmonics (variance one) a path then keeps the variance of its input.
     """
-    columns, path_of, triple = [], [], []
+    columns, triple = [], []
     for i_out, (l_out, p_out) in enumerate(irreps_out.irreps):
         for i_in, (l_in, p_in) in enumerate(irreps_in.irreps):
             for l_edge in range(lmax_edge + 1):
@@ -94,10 +93,9 @@ def coupling_paths(irreps_in: Irreps, lmax_edge: int, irreps_out: Irreps) -> Pat
                     cg = o3.wigner_3j(l_in, l_edge, l_out, dtype=torch.float64) * sqrt(2 * l_out + 1)
                     block[l_edge**2 : (l_edge + 1) ** 2, irreps_in.slices()[i_in]] = cg.transpose(0, 1)
                     columns.append(block)
-                    path_of += [len(triple)] * (2 * l_out + 1)
                     triple.append((l_edge, i_in, i_out))
     coupling = torch.cat(columns, dim=-1)
-    return Paths(coupling.flatten(1).to(torch.get_default_dtype()), torch.tensor(path_of), tuple(triple))
+    return Paths(coupling.flatten(1), tuple(triple))
 
 
 # Factors that give SiLU and the sigmoid of a unit normal variable a unit second moment.
@@ -136,7 +134,6 @@ class Interaction(nn.Module):
     """
 
     coupling: Tensor
-    path_of: Tensor
 
     def __init__(
         self,
@@ -151,9 +148,9 @@ class Interaction(nn.Module):
         super().__init__()
         self.irreps_in, self.irreps_out, self.channels = irreps_in, irreps_out, channels
         paths = coupling_paths(irreps_in, lmax_edge, irreps_out)
+        # In float64 whatever the network's precision: rounded coefficients would leave a float64 model equivariant to 1e-8 only.
         self.register_buffer("coupling", paths.coupling, persistent=False)
-        self.register_buffer("path_of", paths.path_of, persistent=False)
-        self.n_paths = len(paths.triple)
+        self.n_paths, self.n_columns = len(paths.triple), sum(2 * irreps_out.irreps[o][0] + 1 for _, _, o in paths.triple)
         self.radial = nn.Sequential(
             unit_linear(radial_size, hidden, bias=True),
             nn.SiLU(),
@@ -170,23 +167,30 @@ class Interaction(nn.Module):
         self.gate = unit_linear(channels, n_gated * channels, bias=True) if n_gated else None
         self.scale = neighbours**-0.5
 
-    def message(self, h: Tensor, harmonics: Tensor, weight: Tensor, source: Tensor) -> Tensor:
-        """(E, K, channels): the tensor product of every edge. weight: (E, paths, channels)."""
+    def message(self, h: Tensor, harmonics: Tensor, weight: Tensor, source: Tensor) -> list[Tensor]:
+        """The tensor product of every edge, one block (E, paths, 2l+1, channels) per output irrep.
+
+        weight: (E, paths, channels). Its factor is broadcast over the components of a path, never written out.
+        """
         edges = harmonics.shape[0]
-        matrix = (harmonics @ self.coupling).view(edges, self.irreps_in.dim, len(self.path_of))
-        return torch.bmm(matrix.transpose(1, 2), h[source]) * weight[:, self.path_of]
+        matrix = (harmonics @ self.coupling.to(h.dtype)).view(edges, self.irreps_in.dim, self.n_columns)
+        product = torch.bmm(matrix.transpose(1, 2), h[source])
+        blocks, column, path = [], 0, 0
+        for n, (l, _) in zip(self.paths_per_output, self.irreps_out.irreps):
+            width = n * (2 * l + 1)
+            block = product[:, column : column + width].view(edges, n, 2 * l + 1, self.channels)
+            blocks.append(block * weight[:, path : path + n, None])
+            column, path = column + width, path + n
+        return blocks
 
     def forward(self, h: Tensor, harmonics: Tensor, radial: Tensor, envelope: Tensor, edges: Edges) -> Tensor:
         """h: (N, dim_in, channels); harmonics: (E, (lmax+1)^2), component-normalised; radial: (E, size); envelope: (E, 1)."""
         # The envelope makes every message vanish smoothly at the cutoff, whatever the biases of the radial network.
-        weight = self.radial(radial).view(-1, self.n_paths, self.channels) * envelope[:, :, None]
-        message = self.message(self.before(h), harmonics, weight, edges.source)
-        total = message.new_zeros((h.shape[0], *message.shape[1:])).index_add_(0, edges.target, message) * self.scale
-        outputs, start = [], 0
-        for o, (n, (l, _)) in enumerate(zip(self.paths_per_output, self.irreps_out.irreps)):
-            block = total[:, start : start + n * (2 * l + 1)].view(-1, n, 2 * l + 1, self.channels)
-            outputs.append(self.after[o](block.transpose(1, 2).flatten(2)))
-            start += n * (2 * l + 1)
+        weight = self.radial(radial).view(-1, self.n_paths, self.channels) * (envelope * self.scale)[:, :, None]
+        outputs = []
+        for after, block in zip(self.after, self.message(self.before(h), harmonics, weight, edges.source)):
+            total = block.new_zeros((h.shape[0], *block.shape[1:])).index_add_(0, edges.target, block)
+            outputs.append(after(total.transpose(1, 2).flatten(2)))
         slices = self.irreps_in.slices()
         for own, (i, o) in zip(self.own, self.shared):
             outputs[o] = outputs[o] + own(h[:, slices[i]])
