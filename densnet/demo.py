@@ -42,15 +42,15 @@ PLANS = {
         reference=("sampling.train=100", "sampling.test=30"),
         density=("trainer.max_epochs=250", "callbacks.grid.every_n_epochs=50"),
         energy=("trainer.max_epochs=150", "callbacks.grid.every_n_epochs=150", "callbacks.infrared.every_n_epochs=50"),
-        simulate=("simulation.replicas=16", "simulation.steps=8000", "simulation.equilibration_steps=1500"),
+        simulate=("simulation.replicas=10", "simulation.steps=6400", "simulation.equilibration_steps=1000"),
         spectra=("peaks.low_cm1=1000", "spectrum.resolution_cm1=16", "title=Water"),
     ),
     "ethanol": Plan(
         reference=(),
-        density=(),
-        energy=("callbacks.infrared.every_n_epochs=50",),
-        simulate=("simulation.replicas=16", "simulation.steps=20000"),
-        spectra=("peaks.low_cm1=500", "title=Ethanol"),
+        density=("trainer.max_epochs=100",),
+        energy=("trainer.max_epochs=80", "callbacks.infrared.every_n_epochs=40"),
+        simulate=("simulation.replicas=8", "simulation.steps=12000", "simulation.equilibration_steps=2000"),
+        spectra=("peaks.low_cm1=500", "spectrum.resolution_cm1=16", "title=Ethanol"),
     ),
 }
 

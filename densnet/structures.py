@@ -101,7 +101,7 @@ class Density:
     """An electron density rho = rho_SAD + sum dc chi.
 
     coefficient: (N, width) the deformation dc in e3nn irreps order, zero where the element has no shell;
-    exponent: (N, shells) bohr^-2, the exponents actually used (they may differ from the basis when it is flexible).
+    exponent: (N, shells) bohr^-2, the exponents actually used, 1 where the element has no shell.
     """
 
     coefficient: Tensor

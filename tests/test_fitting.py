@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import AO_BASIS, random_rotation, wigner_d
-from pyscf import dft
+from pyscf import dft, gto
 from pyscf.scf import atom_ks
 
 from densnet.basis.ordering import to_pyscf
 from densnet.basis.shells import Basis, Element, Shell
+from densnet.data.fits import read_fits
+from densnet.data.labels import read_labels
 from densnet.errors import BasisError
 from densnet.observables.multipoles import dipole, electrons, quadrupole
 from densnet.observables.real_space import density_on_points
 from densnet.reference.atoms import free_atom
+from densnet.reference.fit_dataset import BasisSettings, FitSettings, fit_labels
 from densnet.reference.fitting import density_on_grid, fit, fitted_density, metric_irreps, nmae_percent, project, pyscf_molecule
 from densnet.structures import Density, Molecule, Molecules
 
@@ -135,3 +139,44 @@ def test_linear_dependence_is_refused(basis: Basis, water: Molecule, water_scf: 
     bad = dataclasses.replace(basis, elements=(Element(1, close, hydrogen.atom), oxygen))
     with pytest.raises(BasisError, match="linearly dependent"):
         fitted(water, water_scf, bad)
+
+
+def test_an_ion_keeps_its_charge_and_dipole(basis: Basis) -> None:
+    """Hydroxide away from the origin: electrons, density on a grid, and the dipole about the centre of nuclear charge."""
+    ion = Molecule(np.array([8, 1]), np.array([[1.0, -2.0, 0.5], [1.3, -0.4, 1.2]]), charge=-1)
+    mol = gto.M(atom=list(zip("OH", ion.position)), unit="Bohr", basis=AO_BASIS, charge=-1, verbose=0)
+    scf = dft.RKS(mol, xc="pbe").density_fit()
+    scf.grids.level = 1
+    scf.kernel()
+    moment = scf.dip_moment(unit="AU", verbose=0, origin=np.zeros(3))
+    result = fit(ion, project(ion, scf.make_rdm1(), AO_BASIS, basis), moment, basis)
+    molecules, density = Molecules.of([ion]), density_of(basis, ion, result.coefficient)
+    assert float(electrons(molecules, density, basis.multiplicity)) == pytest.approx(10, abs=1e-9)
+    centre = np.array([8, 1]) @ ion.position / 9
+    expected = moment + centre  # mu about the centre = mu about 0 - charge * centre
+    assert dipole(molecules, density, basis.multiplicity)[0].numpy() == pytest.approx(expected, abs=1e-9)
+    grid = density_on_grid(ion, scf.make_rdm1(), AO_BASIS, level=1)
+    assert nmae_percent(fitted_density(ion, result.coefficient, basis, grid.point), grid, 10) < 4
+
+
+def test_the_fitted_file_holds_what_was_fitted(tiny_fits: Path, basis: Basis) -> None:
+    """Coefficients, metric with its weight, and grids: of the test frames and of the last training frames."""
+    labels, fits = read_labels(tiny_fits.with_name("labels.h5")), read_fits(tiny_fits)
+    assert fits.grid_frame.tolist() == [5, 6, 7, 8, 9]
+    frames = np.array([4, 8])
+    for f, packed in zip(frames.tolist(), fits.metrics(frames)):
+        integrals = project(labels.frame(f), labels.density_matrix(f), AO_BASIS, basis)
+        metric = metric_irreps(integrals, 0.5, basis, labels.frame(f).number)
+        assert packed == pytest.approx(metric[np.tril_indices(len(metric))].astype("f4"), rel=1e-6, abs=1e-6)
+        own = fit(labels.frame(f), integrals, labels.dipole[f], basis).coefficient
+        assert fits.coefficient[fits.atoms(f)] == pytest.approx(own.astype("f4"), abs=1e-6)
+    assert fits.overlap_weight == 0.5
+    grid = density_on_grid(labels.frame(8), labels.density_matrix(8), AO_BASIS, 0)
+    assert np.array_equal(fits.grid(8).point, grid.point)
+    assert fits.grid(8).density == pytest.approx(grid.density, abs=1e-6)
+
+
+def test_more_grids_than_training_frames(tiny_fits: Path, tmp_path: Path) -> None:
+    settings = FitSettings(grid_level=0, grid_frames_train=8, grid_frames_test=0)  # seven training frames
+    source = BasisSettings(str(tiny_fits.with_name("basis.json")))
+    assert fit_labels(tiny_fits.with_name("labels.h5"), source, tmp_path / "fits.h5", settings).grid_frames == 7

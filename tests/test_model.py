@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import random_rotation, untrained, wigner_d
+from pyscf import gto
 
 from densnet.basis.shells import Basis
 from densnet.errors import BasisError
 from densnet.model.densnet import DensNet
+from densnet.model.derivatives import hessian_and_dipole_derivative, model_harmonic
 from densnet.observables.multipoles import electrons, quadrupole
-from densnet.structures import Molecule, Molecules
+from densnet.structures import Density, Molecule, Molecules, Prediction
 
 
 def energy_at(model: DensNet, molecule: Molecule, position: np.ndarray) -> float:
@@ -65,6 +67,8 @@ def test_second_derivatives(model: DensNet, water: Molecule) -> None:
 def test_equivariance_for_every_l(basis: Basis, water: Molecule, parity: str, inversion: bool) -> None:
     """Coefficients of every l turn with D_l, energy stays, forces and dipole turn; the inverse rotation is rejected."""
     model = untrained(basis, parity)
+    irreps = {ir for layer in model.density.layers for ir in layer.irreps_out.irreps}
+    assert any(p != (-1) ** l for l, p in irreps) == (parity == "both")
     turn = random_rotation() * (-1 if inversion else 1)
     matrix = torch.as_tensor(turn)
     before, after = (model.predict(Molecules.of([m])) for m in (water, water.moved(water.position @ turn.T)))
@@ -143,3 +147,85 @@ def test_cutoff_is_smooth(model: DensNet) -> None:
 def test_unknown_element_is_refused(model: DensNet) -> None:
     with pytest.raises(BasisError, match=r"does not know elements Z=\[6\]; it was made for Z=\[1, 8\]"):
         model.predict(Molecules.of([Molecule(np.array([6, 1]), np.array([[0.0, 0, 0], [2.0, 0, 0]]))]))
+
+
+def test_charge_moves_at_the_least_cost(model: DensNet, basis: Basis) -> None:
+    """W r = q for every element, W = J + S/2 of its s functions by PySCF: the stationary condition of r^T W r at fixed q^T r."""
+    frame = model.density.frame
+    for row, element in enumerate(basis.elements):
+        exponents = [shell.exponent for shell in element.shells if shell.l == 0]
+        mol = gto.M(atom="He 0 0 0", basis={"He": [[0, [a, 1.0]] for a in exponents]}, verbose=0)
+        metric = mol.intor("int2c2e") + 0.5 * mol.intor("int1e_ovlp")
+        response = frame.charge_response[row, : len(exponents)].numpy()
+        assert metric @ response == pytest.approx((2 * np.pi / np.array(exponents)) ** 0.75, rel=1e-9)
+        assert (frame.charge_response[row, len(exponents) :] == 0).all()
+
+
+def test_energy_of_an_atom_is_its_references(basis: Basis) -> None:
+    """Free atom + shift + scale * network: what the shift adds, what the scale multiplies."""
+    model, oxygen = untrained(basis), Molecules.of([Molecule(np.array([8]), np.zeros((1, 3)))])
+    assert model.energy is not None
+    raw = float(model.predict(oxygen).energy) - basis.elements[1].atom.energy
+    model.energy.shift += torch.tensor([5.0, 0.25])
+    model.energy.scale *= 3.0
+    assert float(model.predict(oxygen).energy) == pytest.approx(basis.elements[1].atom.energy + 0.25 + 3 * raw, abs=1e-10)
+    assert abs(raw) > 1e-3
+
+
+def test_cutoff_is_converted(model: DensNet) -> None:
+    assert model.energy is not None
+    assert model.density.cutoff == model.energy.cutoff == pytest.approx(5.0 * 1.8897261246, rel=1e-9)
+
+
+def test_hessian_and_dipole_derivative(model: DensNet, water: Molecule) -> None:
+    """Against central differences of the forces and of the dipole."""
+    hessian, derivative = hessian_and_dipole_derivative(model, water)
+    step, forces, dipoles = 1e-4, np.zeros((9, 9)), np.zeros((9, 3))
+    for i in range(9):
+        for sign in (1, -1):
+            moved = water.position.reshape(-1).copy()
+            moved[i] += sign * step
+            result = model.predict(Molecules.of([water.moved(moved.reshape(3, 3))]))
+            assert result.force is not None
+            forces[i] += sign * result.force.numpy().reshape(-1) / (2 * step)
+            dipoles[i] += sign * result.dipole[0].numpy() / (2 * step)
+    assert np.abs(hessian + forces).max() < 1e-5 * np.abs(forces).max()
+    assert np.abs(derivative - dipoles).max() < 1e-5 * np.abs(dipoles).max()
+
+
+class Spring(torch.nn.Module):
+    """Two atoms on a spring with charges -q and q: minimum, Hessian and dipole derivative are known."""
+
+    hash = "spring"
+
+    def __init__(self, k: float, length: float, q: float) -> None:
+        super().__init__()
+        self.k, self.length, self.q = k, length, q
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, molecules: Molecules, forces: bool = True, create_graph: bool = False) -> Prediction:
+        position = molecules.position
+        if not position.requires_grad:
+            position = position.detach().requires_grad_()
+        bond = position[1] - position[0]
+        energy = (self.k / 2 * (bond.norm() - self.length) ** 2)[None]
+        force = -torch.autograd.grad(energy.sum(), position, create_graph=create_graph, retain_graph=True)[0]
+        empty = torch.zeros(2, 0)
+        return Prediction(energy, force, self.q * bond[None], Density(empty, empty))
+
+    def predict(self, molecules: Molecules, forces: bool = True) -> Prediction:
+        result = self(molecules)
+        assert result.force is not None
+        return Prediction(result.energy.detach(), result.force.detach(), result.dipole.detach(), result.density)
+
+
+def test_harmonic_analysis_of_a_spring() -> None:
+    start = Molecule(np.array([8, 1]), np.array([[0.0, 0.0, 0.0], [1.0, 1.3, 0.2]]))
+    found = model_harmonic(Spring(0.5, 1.8, 0.3), start)  # pyright: ignore[reportArgumentType]
+    bond = found.position[1] - found.position[0]
+    assert np.linalg.norm(bond) == pytest.approx(1.8, abs=1e-6)
+    along = np.kron(np.array([[1, -1], [-1, 1]]), np.outer(bond, bond) / (bond @ bond))
+    assert found.hessian == pytest.approx(0.5 * along, abs=1e-5)
+    assert found.dipole_derivative == pytest.approx(0.3 * np.concatenate([-np.eye(3), np.eye(3)]), abs=1e-12)
+    assert found.dipole == pytest.approx(0.3 * bond, abs=1e-12)
+    assert found.mass[1] == pytest.approx(1837.15, rel=1e-3)

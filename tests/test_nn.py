@@ -6,6 +6,7 @@ import pytest
 import torch
 from e3nn import o3
 
+from densnet.data.neighbours import Edges
 from densnet.nn.interaction import Interaction, Irreps, coupling_paths
 from densnet.nn.radial import RadialBasis
 
@@ -59,3 +60,38 @@ def test_radial_basis_ends_smoothly() -> None:
     assert curvature.abs().max() < 1e-2
     assert all(x.abs().max() == 0 for x in radial(torch.tensor([cutoff, cutoff + 1], dtype=torch.float64)))
     assert radial(torch.tensor([1.0], dtype=torch.float64))[1] > 0.5
+
+
+def test_radial_functions_are_spherical_bessel_functions() -> None:
+    """Before the envelope: orthonormal in r^2 dr, zero at the cutoff, finite at the nucleus."""
+    size, cutoff = 5, 4.0
+    radial = RadialBasis(size, cutoff).double()
+
+    def bare(r: torch.Tensor) -> torch.Tensor:
+        features, envelope = radial(r)
+        return features / envelope / cutoff**0.5
+
+    n = 4000
+    r = (torch.arange(n, dtype=torch.float64) + 0.5) * cutoff / n
+    overlap = (bare(r).T * r**2) @ bare(r) * cutoff / n
+    assert (overlap - torch.eye(size)).abs().max() < 1e-6
+    assert bare(torch.tensor([cutoff * (1 - 1e-4)], dtype=torch.float64)).abs().max() < 1e-3
+    assert bare(torch.tensor([1e-6], dtype=torch.float64)).abs().max() < size * 3.2 / cutoff**1.5 * 2**0.5
+
+
+def test_typical_number_of_neighbours_scales_the_sum() -> None:
+    """Two equal messages at neighbours=4 add up to one at neighbours=1, at the target alone."""
+    outputs = []
+    for neighbours, copies in ((1.0, 1), (4.0, 2)):
+        torch.manual_seed(1)
+        layer = Interaction(Irreps.natural(0), Irreps.natural(2), 2, CHANNELS, radial_size=4, hidden=8, neighbours=neighbours)
+        h = torch.randn(1, 1, CHANNELS).expand(5, 1, CHANNELS)
+        edge = torch.randn(1, 3)
+        y = o3.spherical_harmonics([0, 1, 2], edge, normalize=True, normalization="component").expand(copies, 9)
+        radial, envelope = torch.randn(1, 4).expand(copies, 4), torch.ones(copies, 1)
+        target = torch.zeros(copies, dtype=torch.long)
+        edges = Edges(torch.arange(copies) + 1, target, edge.expand(copies, 3), edge.norm(dim=-1).expand(copies))
+        outputs.append(layer(h, y, radial, envelope, edges))
+    assert (outputs[0][0] - outputs[1][0]).abs().max() < 1e-5  # two messages over sqrt(4) are one
+    assert (outputs[0][0] - outputs[0][1]).abs().max() > 1e-2  # only the target received something
+    assert (outputs[1][1] - outputs[1][2]).abs().max() < 1e-6

@@ -55,3 +55,9 @@ def test_neighbours_against_a_double_loop(sizes: list[int], cutoff: float, seed:
     assert set(found) == expected
     assert torch.allclose(edges.vector, batch.position[edges.source] - batch.position[edges.target])
     assert torch.equal(batch.sum(torch.ones(len(owner))), torch.tensor([float(n) for n in sizes]))
+
+
+def test_charge_counts_electrons() -> None:
+    hydroxide = Molecule(np.array([8, 1]), np.array([[0, 0, 0], [0, 0, 1.8]]), charge=-1)
+    assert hydroxide.n_electrons == 10
+    assert hydroxide.moved(2 * hydroxide.position).charge == -1

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import h5py
+import lightning
 import numpy as np
 import pytest
 import torch
@@ -22,11 +25,13 @@ from densnet.data.fits import read_fits
 from densnet.data.harmonic import HarmonicData, write_harmonic
 from densnet.errors import BasisError, ConfigError, DataError, ModelError
 from densnet.model.checkpoint import Architecture, DensitySettings, EnergySettings, load_model, read_model
-from densnet.observables.real_space import density_on_points
+from densnet.model.densnet import DensNet
 from densnet.structures import Density, Molecule, Molecules
-from densnet.training.evaluate import evaluate
-from densnet.training.objectives import metric_squares
-from densnet.training.run import find_checkpoint, refuse_sweep_with_ddp, start_model
+from densnet.training.averaging import ExponentialAverage
+from densnet.training.evaluate import evaluate, nmae_on_grid
+from densnet.training.objectives import MetricLoss, metric_squares
+from densnet.training.run import export, find_checkpoint, refuse_sweep_with_ddp, start_model
+from densnet.training.stage import OptimizerSettings, Stage
 from densnet.units import ELECTRON_MASS_PER_DALTON
 
 ROOT = Path(__file__).parents[1]
@@ -154,23 +159,104 @@ def test_a_killed_run_resumes_to_the_same_model(tiny_fits: Path, tmp_path: Path)
 
 
 def test_evaluation_sees_an_error(data: FitsDataModule) -> None:
-    """A model whose network is silent predicts the mean shape: NMAE above the floor; its error on the grid is quadrature."""
+    """A model whose network is silent predicts the mean shape: NMAE above the floor."""
     model = start_model(TINY, data, None, energy=True).model.eval()
     result = evaluate(model, data.fits, data.test_frames, progress=False)
     assert result.frames == result.grid_frames == 3
     assert result.fit_floor_percent < result.nmae_percent
-    f = int(data.test_frames[0])
-    grid, molecule = data.fits.grid(f), data.fits.frame(f)
-    exact = Density(
-        torch.as_tensor(data.fits.coefficient[data.fits.frame_ptr[f] : data.fits.frame_ptr[f + 1]]),
-        torch.as_tensor(model.basis.slot_exponent[model.basis.rows(molecule.number)]),
-    )
-    rho = density_on_points(molecule, exact, model.basis, torch.as_tensor(grid.point)).numpy()
-    floor = 100 * np.abs(rho - grid.density) @ grid.weight / 10
-    assert floor == pytest.approx(data.fits.fit_nmae[np.flatnonzero(data.fits.grid_frame == f)[0]], rel=1e-5)
 
 
-def test_metric_of_one_and_of_mixed_sizes_agree(data: FitsDataModule) -> None:
+def test_evaluation_against_single_molecules(data: FitsDataModule) -> None:
+    """Every figure in its unit, computed frame by frame from the predictions."""
+    model, fits = start_model(TINY, data, None, energy=True).model.eval(), data.fits
+    energy, force, dipole = [], [], []
+    for f in data.test_frames.tolist():
+        result = model.predict(Molecules.of([fits.frame(f)]))
+        assert result.force is not None
+        energy.append(abs(float(result.energy) - fits.energy[f]))
+        force.append(np.abs(result.force.numpy() - fits.force[fits.atoms(f)]).mean())
+        dipole.append(np.linalg.norm(result.dipole[0].numpy() - fits.dipole[f]))
+    found = evaluate(model, fits, data.test_frames, batch_size=2, progress=False)
+    assert found.energy_mae_meV == pytest.approx(27211.386 * np.mean(energy), rel=1e-4)
+    assert found.force_mae_meV_per_A == pytest.approx(51422.067 * np.mean(force), rel=1e-4)
+    assert found.dipole_mae_mD == pytest.approx(2541.746 * np.mean(dipole), rel=1e-4)
+    floors = [fits.fit_nmae[np.flatnonzero(fits.grid_frame == f)[0]] for f in data.test_frames]
+    assert found.fit_floor_percent == pytest.approx(np.mean(floors), rel=1e-6)
+    assert found.nmae_worst_percent > found.nmae_percent
+
+
+def test_evaluation_weighs_the_grid(data: FitsDataModule) -> None:
+    """The fitted coefficients themselves have the error that the fit, with PySCF's evaluator, stored."""
+    model, fits = start_model(TINY, data, None, energy=True).model, data.fits
+    for f, floor in zip(fits.grid_frame.tolist(), fits.fit_nmae):
+        exponent = torch.as_tensor(fits.basis.slot_exponent[fits.basis.rows(fits.frame(f).number)])
+        found = nmae_on_grid(model, fits, f, Density(torch.as_tensor(fits.coefficient[fits.atoms(f)]), exponent))
+        assert found == pytest.approx(floor, rel=1e-5)
+
+
+class Probe(lightning.Callback):
+    """What a callback sees while a model trains: weights after every step and when validated, frames, rates, gradients."""
+
+    def __init__(self) -> None:
+        self.weights: list[torch.Tensor] = []
+        self.validated: list[torch.Tensor] = []
+        self.frames: list[list[int]] = []
+        self.rates: list[float] = []
+        self.norms: list[float] = []
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        self.frames.append([])
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        self.rates.append(optimizer.param_groups[0]["lr"])
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.weights.append(pl_module.model.density.readout.bias.detach().clone())
+        self.frames[-1] += batch.frame.tolist()
+        gradients = [p.grad.flatten() for p in pl_module.parameters() if p.grad is not None]
+        self.norms.append(float(torch.cat(gradients).norm()))
+
+    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        self.validated.append(pl_module.model.density.readout.bias.detach().clone())
+
+
+def test_the_training_loop(tiny_fits: Path) -> None:
+    """Average by its formula, seen by callbacks and left in the model; order of frames; learning rate; clipping."""
+    data = FitsDataModule(str(tiny_fits), batch_size=1, validation=2, seed=4)
+    model = start_model(TINY, data, None, energy=False).model
+    settings = OptimizerSettings(learning_rate=1e-2, warmup_steps=2, final=0.1, clip=1e-3)
+    stage = Stage(model, ["density"], [MetricLoss()], settings)
+    probe = Probe()
+    trainer = lightning.Trainer(
+        accelerator="cpu", max_epochs=3, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0, callbacks=[ExponentialAverage(decay=0.6), probe],
+    )  # fmt: skip
+    trainer.fit(stage, datamodule=data)
+
+    average = probe.weights[0].double()
+    for n, weights in enumerate(probe.weights[1:], start=1):
+        keep = min(0.6, (1 + n) / (10 + n))
+        average = keep * average + (1 - keep) * weights
+        if (n + 1) % 5 == 0:
+            seen = probe.validated[n // 5]
+            assert (seen - average).abs().max() < 1e-6
+            assert (seen - weights).abs().max() > 1e-4
+    assert (model.density.readout.bias - average).abs().max() < 1e-6
+
+    assert all(sorted(epoch) == data.train_frames.tolist() for epoch in probe.frames)
+    assert len({tuple(epoch) for epoch in probe.frames}) == 3
+    other = FitsDataModule(str(tiny_fits), batch_size=1, validation=2, seed=5)
+    assert [int(batch.frame) for batch in other.train_dataloader()] != probe.frames[0]
+    assert not set(data.train_frames) & set(data.validation_frames)
+    assert not (set(data.train_frames) | set(data.validation_frames)) & set(data.test_frames)
+    assert len(data.train_frames) + len(data.validation_frames) + len(data.test_frames) == 10
+
+    assert probe.rates[:3] == pytest.approx([0.5e-2, 1e-2, 1e-2])
+    assert probe.rates[-1] == pytest.approx(1e-2 * (0.1 + 0.9 * 0.5 * (1 + np.cos(np.pi * 12 / 13))), rel=1e-5)
+    assert max(probe.norms) <= 1.001e-3
+
+
+def test_metric_of_a_batch_is_that_of_the_file(data: FitsDataModule) -> None:
     batch = next(iter(data.train_dataloader()))
     exists = torch.as_tensor(data.fits.basis.mask)[torch.as_tensor(data.fits.basis.rows(batch.number.numpy()))]
     x = torch.randn(batch.coefficient.shape, dtype=torch.float64) * exists
@@ -191,10 +277,39 @@ def test_scales_normalise_the_targets(data: FitsDataModule) -> None:
     oxygen = row == 1
     for block in blocks:
         assert block[oxygen].square().mean(dim=(0, 2)).max().sqrt() == pytest.approx(1, abs=1e-6)
+    assert all(blocks[0][row == e].mean(0).abs().max() < 1e-6 for e in (0, 1))
     assert (frame.decode(blocks, row) - c).abs().max() < 1e-6
     assert model.energy is not None
     molecules = Molecules.of([fits.frame(int(f)) for f in data.train_frames])
-    assert (model.predict(molecules, forces=False).energy.numpy() - fits.energy[data.train_frames]).std() < 0.2
+    result = model.predict(molecules, forces=False)
+    assert all((block == 0).all() for block in frame.split(result.density.coefficient)[1:])  # silent until it has learned
+    silent = result.energy - float(model.energy.scale) * raw_energy(model, molecules)
+    assert (silent.numpy() - fits.energy[data.train_frames]).mean() == pytest.approx(0, abs=1e-6)
+    assert float(model.energy.scale) == pytest.approx(np.sqrt((fits.force[atoms] ** 2).mean()), rel=1e-6)
+
+
+def raw_energy(model: DensNet, molecules: Molecules) -> torch.Tensor:
+    """Sum of the energy network before scale, shift and free atoms."""
+    assert model.energy is not None
+    scale, shift = model.energy.scale.clone(), model.energy.shift.clone()
+    model.energy.scale.fill_(1.0)
+    one = model.predict(molecules, forces=False).energy
+    model.energy.scale.fill_(0.0)
+    none = model.predict(molecules, forces=False).energy
+    model.energy.scale.copy_(scale)
+    assert torch.equal(shift, model.energy.shift)
+    return one - none
+
+
+def test_the_hash_sees_every_weight(data: FitsDataModule, tmp_path: Path) -> None:
+    file = start_model(TINY, data, None, energy=True)
+    before = export(tmp_path / "a", file, "{}")
+    with torch.no_grad():
+        next(iter(file.model.parameters())).view(-1)[0] += 1e-3
+    assert export(tmp_path / "b", file, "{}") != before
+    shutil.copy(tmp_path / "b/model.safetensors", tmp_path / "a/model.safetensors")
+    with pytest.raises(ModelError, match="not of one model"):
+        load_model(tmp_path / "a")
 
 
 def test_wrong_basis_is_refused(data: FitsDataModule, basis: Basis) -> None:
@@ -226,8 +341,6 @@ def test_bad_data_is_refused(tiny_fits: Path, tmp_path: Path) -> None:
 
 
 def test_bad_models_are_refused(data: FitsDataModule, tmp_path: Path) -> None:
-    from densnet.training.run import export
-
     with pytest.raises(ModelError, match="no model in"):
         load_model(tmp_path)
     export(tmp_path / "m", start_model(TINY, data, None, energy=True), "{}")
@@ -237,10 +350,12 @@ def test_bad_models_are_refused(data: FitsDataModule, tmp_path: Path) -> None:
         ({"version": 99}, "version 99"),
         ({"hash": "0" * 16}, "not of one model"),
         ({"architecture": {**raw["architecture"], "energy": None}}, "unknown"),
+        ({"architecture": {**raw["architecture"], "density": {**raw["architecture"]["density"], "channels": 5}}}, "sizes"),
     ):
         (tmp_path / "m/model.json").write_text(json.dumps({**raw, **change}))
-        with pytest.raises(ModelError, match=message):
+        with pytest.raises(ModelError, match=message) as found:
             load_model(tmp_path / "m")
+        assert "\n" not in str(found.value)
     (tmp_path / "m/model.json").write_text(json.dumps(raw))
     weights = (tmp_path / "m/model.safetensors").read_bytes()
     (tmp_path / "m/model.safetensors").write_bytes(weights[:-100])

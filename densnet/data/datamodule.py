@@ -100,12 +100,11 @@ class EpochSampler(Sampler[int]):
 
 
 class FitsDataModule(lightning.LightningDataModule):
-    """Training, validation and test frames of one fitted data set.
+    """Training and validation frames of one fitted data set, and which of its frames are for testing.
 
     path: a densnet/fits file; batch_size: frames; validation: how many training frames, from the end, are held out for
-    validation; limit: use only the first so many training frames (learning curves; null for all); basis: the basis the run
-    was set up for, by its file, or null to take the data's. Raises BasisError at once if data and basis disagree,
-    ConfigError if nothing is left to train on.
+    validation; limit: use only the first so many of the others (learning curves; null for all); seed: of the order of
+    frames; workers: loader processes. Raises DataError for a bad file, ConfigError if nothing is left to train on.
     """
 
     def __init__(
@@ -140,6 +139,3 @@ class FitsDataModule(lightning.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(self.validation_frames, None)
-
-    def test_dataloader(self) -> DataLoader:
-        return self._loader(self.test_frames, None)

@@ -168,7 +168,7 @@ class FitsWriter:
     """Writes frames one by one into an open file of `create_hdf5`, then `finish` adds the small arrays and the report."""
 
     def __init__(self, file: h5py.File, labels: Labels, basis: Basis, overlap_weight: float) -> None:
-        self.file, self.labels, self.basis = file, labels, basis
+        self.file, self.labels = file, labels
         file.attrs.update(units="atomic", basis=basis.to_json(), basis_hash=basis.hash, labels_hash=labels_hash(labels))
         file.attrs.update(level=json.dumps(asdict(labels.level)), overlap_weight=overlap_weight)
         self.pointer: dict[str, list[int]] = {"metric_ptr": [0], "grid_ptr": [0]}

@@ -189,7 +189,13 @@ def read_model(folder: Path | str, device: torch.device | str = "cpu") -> ModelF
             f"{folder} cannot be read ({type(error).__name__}: {error}); expected a whole {SCHEMA}; copy it again"
         ) from error
     model = build(architecture, basis)
-    missing, unexpected = model.load_state_dict(weights, strict=False)
+    try:
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise ModelError(
+            f"{weights_path} has weights of other sizes than model.json beside it describes; expected those of one model; "
+            "copy both files again"
+        ) from error
     if missing or unexpected:
         raise ModelError(
             f"{weights_path} lacks {', '.join(sorted(missing)[:3]) or 'nothing'} and has unknown "

@@ -27,7 +27,7 @@ def harmonics(vector: Tensor, lmax: int) -> Tensor:
 class DensityNetwork(nn.Module):
     """Species -> message passing with l growing through the layers -> linear readout to every shell of every element.
 
-    basis: the density basis; channels: per irrep; lmax: l of the features after each layer (the last one is raised to the
+    basis: the density basis; channels: per irrep; lmax: l of the features after each layer (the last one is replaced by the
     basis' l); cutoff: bohr; radial: Bessel functions; hidden: width of the radial networks; neighbours: typical number of
     neighbours, scales the sums; parity: "natural" keeps irreps of parity (-1)^l, "both" all of O(3); overlap_weight: mu of
     the one-centre metric that whitens the targets, hartree*bohr.

@@ -19,8 +19,8 @@ class EnergyNetwork(nn.Module):
     """E[c(R), R] = sum over atoms of (free-atom energy + shift + scale * network).
 
     Every atom starts from its element, its shells up to l = lmax mixed into channels, and the invariants (squared norms of
-    mixed shells) of every l of the basis. free-atom energies come with the basis; shift per element and scale are fitted
-    to the training energies and forces (`fit_scales`) and live in the checkpoint.
+    mixed shells) of every l of the basis. Free-atom energies come with the basis; shift per element and scale are fitted
+    to the training energies and forces (densnet.training.run.fit_references) and live in the checkpoint.
 
     channels, layers, lmax, cutoff (bohr), radial, hidden, neighbours, overlap_weight: as for the density network;
     invariants: squared norms per l.

@@ -2,7 +2,7 @@
 
 For every element and l the one-centre block W of the metric M = J + mu S is known in closed form. With u = W^(1/2)(c - c0),
 c0 the mean training coefficient (l = 0 only: any other mean would break equivariance) and s the RMS of u over training
-atoms (shared over m), the networks work with v = u / s. All of it are buffers of the checkpoint.
+atoms (shared over m), the networks work with v = u / s. c0 and s are buffers of the checkpoint; W follows from the basis.
 """
 
 from __future__ import annotations
@@ -101,7 +101,6 @@ class CoefficientFrame(nn.Module):
         n0 = self.multiplicity[0]
         for e in row.unique():
             self.mean[e] = c[row == e][:, :n0].mean(0)
-        self.mean.nan_to_num_()
         for l in range(len(self.multiplicity)):
             getattr(self, f"scale_{l}").fill_(1.0)
         blocks = self.encode(c, row)

@@ -5,8 +5,8 @@ With M = J + mu S and c = M^-1 b, leaving out the functions K raises the squared
     delta = c_K^T ((M^-1)_KK)^-1 c_K
 
 (the Schur complement of M on K), so one inverse ranks every shell. A shell (element, l, exponent) is removed from all
-atoms of that element at once; its cost is summed over the design frames, each normalised by |d|^2_M, and divided by its
-number of functions, because functions are what training pays for.
+atoms of that element at once; its cost is summed over the design frames, each normalised by the |d~|^2_M it starts from, and
+divided by its number of functions, because functions are what training pays for.
 
     python -m densnet.reference.design --labels a/labels.h5 b/labels.h5 --frames 3 --functions 680 --name mine --out mine.json
 
@@ -55,7 +55,7 @@ def make_basis(name: str, xc: str, ao_basis: str, shells: dict[int, tuple[Shell,
 
 @dataclass
 class DesignFrame:
-    """One fitted frame: inverse metric, solution, squared norm of d, and the shell of every function."""
+    """One fitted frame: inverse metric, solution, squared norm of the fit of d, and the shell of every function."""
 
     inverse: np.ndarray  # (n, n)
     solution: np.ndarray  # (n,)

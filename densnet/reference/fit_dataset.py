@@ -127,8 +127,9 @@ def fit_labels(labels_path: Path, basis_from: BasisSettings, out: Path, settings
     labels = read_labels(labels_path)
     basis = basis_for(basis_from, labels.level.xc, labels.level.ao_basis, labels.number.tolist())
     grids = np.zeros(len(labels), dtype=bool)
-    grids[labels.indices("test")[: settings.grid_frames_test]] = True
-    grids[labels.indices("train")[len(labels.indices("train")) - settings.grid_frames_train :]] = True
+    test, train = labels.indices("test"), labels.indices("train")
+    grids[test[: settings.grid_frames_test]] = True
+    grids[train[max(0, len(train) - settings.grid_frames_train) :]] = True
     nmae: list[float] = []
     condition = electrons = dipole = 0.0
     with fits_to(out) as file:

@@ -5,7 +5,7 @@ Minimises (d - d~ | d - d~) for d = rho - rho_SAD subject to the exact integral 
     J c = b + C lambda,  C^T c = t;   J = (P|Q), b_P = (P|d), C = [integral chi, integral r chi], t = moments of d
 
 Overlap-metric fits ruin dipoles; subtracting the free atoms halves the error; the constraints cost nothing
-(docs/conventions.md).
+(docs/physics.md).
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ MAX_CONDITION = 1e12  # of the unit-diagonal Coulomb metric; beyond this float64
 
 
 def pyscf_molecule(molecule: Molecule, basis: str | dict[str, list]) -> gto.Mole:
-    """The molecule in PySCF, positions handed over in bohr (PySCF's own bohr-angstrom factor never enters)."""
+    """The molecule in PySCF, positions handed over in bohr (PySCF's own bohr-angstrom factor never enters).
+
+    For integrals and function values, which do not depend on the number of electrons: charge and spin are PySCF's formality.
+    """
     atoms = [(int(z), tuple(r)) for z, r in zip(molecule.number, molecule.position)]
     return gto.M(atom=atoms, unit="Bohr", basis=basis, charge=0, spin=int(molecule.number.sum()) % 2, verbose=0)
 
@@ -59,7 +62,7 @@ def moment_constraints(basis: Basis, molecule: Molecule) -> np.ndarray:
 class FrameFit:
     """Fit of one frame. coefficient: (N, width) irreps order; the rest are its diagnostics.
 
-    electrons_error: e; dipole_error: e*bohr, both before the constraint would be exact to round-off; condition: of J.
+    electrons_error: e; dipole_error: e*bohr, what round-off leaves of both constraints; condition: of the unit-diagonal J.
     """
 
     coefficient: np.ndarray
@@ -70,7 +73,10 @@ class FrameFit:
 
 @dataclass(frozen=True)
 class Projection:
-    """Integrals of one frame in PySCF order: coulomb and overlap (n, n), projection b (n,) of the deformation density."""
+    """Integrals of one frame in PySCF order: coulomb and overlap (n, n), projection b (n,) of the deformation density.
+
+    overlap_projection: (n,) the same in the overlap metric, for the design of a basis; None unless asked for.
+    """
 
     coulomb: np.ndarray
     overlap: np.ndarray

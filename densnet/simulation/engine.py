@@ -106,6 +106,7 @@ def simulate(
     )
     thermostat = LangevinBAOAB(settings.time_step, mass, settings.temperature, settings.friction, generator)
     producer: Integrator = thermostat if settings.ensemble == "langevin" else VelocityVerlet(settings.time_step, mass)
+    freedom = max(3 * len(mass) - (3 + n_rotations if settings.ensemble == "nve" else 0), 1)
     step, state, started = point.step, point.state, perf_counter() - point.wall_s
 
     with (
@@ -135,10 +136,10 @@ def simulate(
                 state = State(state.position, velocity, state.evaluation)
             if bar.update():
                 speed = (bar.format_dict["rate"] or 0.0) * settings.time_step_fs * 1e-6 * 86400
-                kelvin = _temperature(state.velocity, mass, 3 * len(mass)).mean().item()
+                moving = freedom if step >= 0 else 3 * len(mass)
+                kelvin = _temperature(state.velocity, mass, moving).mean().item()
                 bar.set_postfix_str(f"{speed:.3g} ns/day, {kelvin:.0f} K", refresh=False)
         save()
-        freedom = 3 * len(mass) - (3 + n_rotations if settings.ensemble == "nve" else 0)
         summary = _summary(writer, settings, header, freedom, perf_counter() - started)
         writer.finish(summary)
     _write_json(path.with_suffix(".json"), summary)
@@ -224,7 +225,7 @@ def _summary(
     return RunSummary(
         steps=settings.steps,
         ms_per_step=1e3 * wall_s / (settings.steps + settings.equilibration_steps),
-        mean_temperature=float(2.0 * kinetic.mean() / (max(freedom, 1) * BOLTZMANN)),
+        mean_temperature=float(2.0 * kinetic.mean() / (freedom * BOLTZMANN)),
         drift_meV_per_atom_per_ps=drift,
         wall_s=wall_s,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lightning
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
@@ -18,3 +19,10 @@ class ExponentialAverage(WeightAveraging):
             return average + (1 - min(decay, (1 + int(n)) / (10 + int(n)))) * (weights - average)
 
         super().__init__(use_buffers=False, avg_fn=update)
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """The average stays in place, so that callbacks which look at the model here see what was validated."""
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Now the weights come back; checkpoint callbacks run after all others."""
+        super().on_validation_epoch_end(trainer, pl_module)

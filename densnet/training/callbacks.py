@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
@@ -40,9 +41,7 @@ class DensityOnGrid(Callback):
         assert isinstance(data, FitsDataModule)
         if trainer.sanity_checking or (trainer.current_epoch + 1) % self.every_n_epochs or not trainer.is_global_zero:
             return
-        frames = data.validation_frames[
-            torch.isin(torch.tensor(data.validation_frames), torch.tensor(data.fits.grid_frame)).numpy()
-        ]
+        frames = data.validation_frames[np.isin(data.validation_frames, data.fits.grid_frame)]
         if not len(frames):
             return
         with torch.inference_mode(False), torch.no_grad():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -36,11 +36,11 @@ class Evaluation:
     force_mae_meV_per_A: float
 
 
-def nmae_on_grid(model: DensNet, fits: Fits, frame: int, coefficient: torch.Tensor, exponent: torch.Tensor) -> float:
-    """Percent; coefficient (N, width) and exponent (N, slots) of this frame."""
+def nmae_on_grid(model: DensNet, fits: Fits, frame: int, density: Density) -> float:
+    """Percent; density: of this frame alone, on the CPU."""
     grid, molecule = fits.grid(frame), fits.frame(frame)
-    density = density_on_points(molecule, Density(coefficient, exponent), model.basis, torch.as_tensor(grid.point))
-    error = (density - torch.as_tensor(grid.density)).abs() @ torch.as_tensor(grid.weight, dtype=density.dtype)
+    rho = density_on_points(molecule, density, model.basis, torch.as_tensor(grid.point))
+    error = (rho - torch.as_tensor(grid.density)).abs() @ torch.as_tensor(grid.weight, dtype=rho.dtype)
     return 100.0 * float(error) / molecule.n_electrons
 
 
@@ -69,13 +69,9 @@ def evaluate(model: DensNet, fits: Fits, frames: np.ndarray, batch_size: int = 1
         dipole.append(np.linalg.norm(result.dipole.cpu().numpy() - fits.dipole[chunk], axis=1))
         for i, f in enumerate(chunk):
             if int(f) in with_grid:
-                atoms = (molecules.molecule == i).cpu()
-                own = replace(
-                    result.density,
-                    coefficient=result.density.coefficient.cpu()[atoms].detach(),
-                    exponent=result.density.exponent.cpu()[atoms],
-                )
-                nmae.append(nmae_on_grid(model, fits, int(f), own.coefficient, own.exponent))
+                atoms = molecules.molecule == i
+                own = Density(result.density.coefficient[atoms].cpu(), result.density.exponent[atoms].cpu())
+                nmae.append(nmae_on_grid(model, fits, int(f), own))
                 floor.append(float(fits.fit_nmae[np.flatnonzero(fits.grid_frame == f)[0]]))
     return Evaluation(
         frames=len(frames),
