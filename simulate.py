@@ -5,13 +5,14 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from densnet.cli import run
+from densnet.cli import job, run
 from densnet.data.geometry import load_geometry
 from densnet.model.checkpoint import load_model
 from densnet.simulation.engine import simulate
 
 
 @hydra.main(version_base="1.3", config_path="conf/simulate", config_name="simulate")
+@job
 def main(cfg: DictConfig) -> None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)

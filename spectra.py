@@ -4,7 +4,7 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from densnet.cli import run
+from densnet.cli import job, run
 from densnet.data.harmonic import read_harmonic
 from densnet.model.checkpoint import load_model
 from densnet.model.derivatives import model_harmonic
@@ -17,6 +17,7 @@ from densnet.structures import Molecule
 
 
 @hydra.main(version_base="1.3", config_path="conf/spectra", config_name="spectra")
+@job
 def main(cfg: DictConfig) -> None:
     trajectory = read_trajectory(cfg.trajectory)
     temperature = trajectory.temperature if cfg.temperature is None else cfg.temperature

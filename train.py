@@ -9,15 +9,18 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from densnet.cli import run
+from densnet.cli import job, run
 from densnet.training.evaluate import evaluate
 from densnet.training.run import export, find_checkpoint, mark_run, refuse_sweep_with_ddp, start_model, write_json
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@job
 def main(cfg: DictConfig) -> None:
-    job = HydraConfig.get()
-    refuse_sweep_with_ddp(job.mode == RunMode.MULTIRUN, str(cfg.trainer.strategy), cfg.trainer.devices, job.launcher._target_)
+    hydra_job = HydraConfig.get()
+    refuse_sweep_with_ddp(
+        hydra_job.mode == RunMode.MULTIRUN, str(cfg.trainer.strategy), cfg.trainer.devices, hydra_job.launcher._target_
+    )
     lightning.seed_everything(cfg.seed, workers=True)
     data = instantiate(cfg.dataset)
     start = start_model(instantiate(cfg.model), data, cfg.init, energy="energy" in cfg.stage.trains)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import wraps
 from pathlib import Path
-from typing import Any, TextIO
+from typing import NoReturn
 
 from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from densnet.errors import DensnetError
@@ -19,29 +21,29 @@ from densnet.errors import DensnetError
 CONFIGURATIONS = Path(__file__).parents[1] / "conf"
 
 
-class _WithoutPreamble:
-    """Standard error without the line that Hydra writes, whatever its settings, before it lets an exception of a job out."""
+def job(function: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    """Decorator under @hydra.main: a mistake ends the program here, before Hydra writes its own lines about it."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    @wraps(function)
+    def stopping(cfg: DictConfig) -> None:
+        with _mistakes_in_one_line():
+            function(cfg)
 
-    def write(self, text: str) -> int:
-        return len(text) if text.startswith("Error executing job with overrides:") else self._stream.write(text)
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+    return stopping
 
 
 def run(main: Callable[[], object]) -> None:
-    """Call a Hydra main. DensnetError and configuration errors end as `error: ...` on stderr with exit code 2."""
+    """Call a program. DensnetError and configuration errors end as `error: ...` on stderr with exit code 2."""
     # Hydra prints its own multi-line report and hides the exception unless this is set.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    with _mistakes_in_one_line():
+        main()
+
+
+@contextmanager
+def _mistakes_in_one_line() -> Iterator[None]:
     try:
-        with redirect_stderr(_WithoutPreamble(sys.stderr)):
-            main()
+        yield
     except DensnetError as error:
         _stop(str(error))
     except (HydraException, OmegaConfBaseException) as error:
@@ -88,6 +90,6 @@ def _nearest(wanted: str, known: Sequence[str]) -> str:
     return f"did you mean {close[0]!r}?" if close and close[0] != wanted else ""
 
 
-def _stop(message: str) -> None:
+def _stop(message: str) -> NoReturn:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(2)

@@ -66,7 +66,7 @@ def water_scf(water: Molecule) -> dft.rks.RKS:
 def untrained(basis: Basis, parity: str = "natural") -> DensNet:
     """A float64 model with random weights everywhere, the zero-initialised readout and biases included."""
     torch.manual_seed(3)
-    lmax = (2, 3) if parity == "natural" else (1, 2, 3)  # irreps of the other parity first appear after two layers
+    lmax = (2, 3) if parity == "natural" else (1, 1, 1, 2)  # a pseudoscalar first appears after three layers
     architecture = Architecture(
         DensitySettings(channels=6, lmax=lmax, hidden=8, radial=4, neighbours=2.0, parity=parity),
         EnergySettings(channels=6, layers=2, lmax=2, hidden=8, radial=4, neighbours=2.0, invariants=3),

@@ -32,7 +32,9 @@ def figures(report: dict) -> dict[str, float]:
 def test_readme_quotes_the_result_files(column: int, name: str) -> None:
     block = re.search(r"<!-- results:begin -->(.*)<!-- results:end -->", (ROOT / "README.md").read_text(), re.DOTALL)
     assert block is not None
-    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in block[1].splitlines() if line.startswith("|")]
+    rows = [
+        [cell.strip() for cell in line.strip().strip("|").split("|")] for line in block[1].splitlines() if line.startswith("|")
+    ]
     quoted = {row[0]: row[1 + column] for row in rows[2:]}
     expected = figures(json.loads(RESULTS[name].read_text())["report"])
     assert set(quoted) == set(expected)

@@ -17,6 +17,7 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from conftest import untrained
 from safetensors.torch import load_file
 
 from densnet.basis.shells import Basis
@@ -29,7 +30,7 @@ from densnet.model.densnet import DensNet
 from densnet.structures import Density, Molecule, Molecules
 from densnet.training.averaging import ExponentialAverage
 from densnet.training.evaluate import evaluate, nmae_on_grid
-from densnet.training.objectives import MetricLoss, metric_squares
+from densnet.training.objectives import ForceLoss, MetricLoss, metric_squares
 from densnet.training.run import export, find_checkpoint, refuse_sweep_with_ddp, start_model
 from densnet.training.stage import OptimizerSettings, Stage
 from densnet.units import ELECTRON_MASS_PER_DALTON
@@ -254,6 +255,25 @@ def test_the_training_loop(tiny_fits: Path) -> None:
     assert probe.rates[:3] == pytest.approx([0.5e-2, 1e-2, 1e-2])
     assert probe.rates[-1] == pytest.approx(1e-2 * (0.1 + 0.9 * 0.5 * (1 + np.cos(np.pi * 12 / 13))), rel=1e-5)
     assert max(probe.norms) <= 1.001e-3
+
+
+def test_forces_train_the_energy_through_a_frozen_density(data: FitsDataModule) -> None:
+    """Gradient of the force loss in the weights against a central difference; the frozen network gets none."""
+    model = untrained(data.fits.basis)
+    stage = Stage(model, ["energy"], [ForceLoss()], OptimizerSettings(1e-3))
+    batch = next(iter(data.train_dataloader()))
+    stage.training_step(batch, 0).backward()
+    assert all(p.grad is None for p in model.density.parameters())
+    assert model.energy is not None
+    weight = model.energy.from_shells.weight[1]  # what the energy makes of the l = 1 coefficients
+    gradient, start, step = weight.grad, weight.detach().clone(), 1e-5
+    assert gradient is not None
+    losses = []
+    for sign in (1, -1):
+        weight.data = start + sign * step * gradient / gradient.norm()
+        losses.append(float(stage.training_step(batch, 0).detach()))
+    assert float(gradient.norm()) == pytest.approx((losses[0] - losses[1]) / (2 * step), rel=1e-5)
+    assert float(gradient.norm()) > 1e-3
 
 
 def test_metric_of_a_batch_is_that_of_the_file(data: FitsDataModule) -> None:

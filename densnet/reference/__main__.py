@@ -10,7 +10,7 @@ import hydra
 import numpy as np
 from omegaconf import DictConfig
 
-from densnet.cli import run
+from densnet.cli import job, run
 from densnet.data.geometry import load_geometry
 from densnet.data.harmonic import write_harmonic
 from densnet.data.labels import Level
@@ -36,6 +36,7 @@ Settings = TypeVar("Settings")
 
 
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="reference")
+@job
 def main(config: DictConfig) -> None:
     if config.task not in ("all", *TASKS):
         raise ConfigError(f"task is {config.task}; expected all, {', '.join(TASKS)}")
