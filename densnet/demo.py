@@ -40,8 +40,8 @@ class Plan:
 PLANS = {
     "water": Plan(
         reference=("sampling.train=100", "sampling.test=30"),
-        density=("trainer.max_epochs=250", "callbacks.grid.every_n_epochs=50"),
-        energy=("trainer.max_epochs=150", "callbacks.grid.every_n_epochs=150", "callbacks.infrared.every_n_epochs=50"),
+        density=("dataset.batch_size=16", "trainer.max_epochs=300", "callbacks.grid.every_n_epochs=100"),
+        energy=("dataset.batch_size=16", "trainer.max_epochs=400", "callbacks.infrared.every_n_epochs=100"),
         simulate=("simulation.replicas=10", "simulation.steps=6400", "simulation.equilibration_steps=1000"),
         spectra=("peaks.low_cm1=1000", "spectrum.resolution_cm1=16", "title=Water"),
     ),
@@ -49,7 +49,7 @@ PLANS = {
         reference=(),
         density=("trainer.max_epochs=100",),
         energy=("trainer.max_epochs=80", "callbacks.infrared.every_n_epochs=40"),
-        simulate=("simulation.replicas=8", "simulation.steps=12000", "simulation.equilibration_steps=2000"),
+        simulate=("simulation.replicas=8", "simulation.steps=8000", "simulation.equilibration_steps=1500"),
         spectra=("peaks.low_cm1=500", "spectrum.resolution_cm1=16", "title=Ethanol"),
     ),
 }
@@ -207,7 +207,7 @@ def main() -> None:
             print(f"done already: {done}")
             continue
         print("\n$ python " + " ".join(command), flush=True)
-        environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"), "WANDB_SILENT": "true"}
+        environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "WANDB_SILENT": "true"}
         status = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, check=False).returncode
         clock.write_text(json.dumps(spent + time.perf_counter() - start))
         if status:
