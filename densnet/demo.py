@@ -39,11 +39,11 @@ class Plan:
 
 PLANS = {
     "water": Plan(
-        reference=("sampling.train=100", "sampling.test=30"),
-        density=("dataset.batch_size=16", "trainer.max_epochs=300", "callbacks.grid.every_n_epochs=100"),
-        energy=("dataset.batch_size=16", "trainer.max_epochs=400", "callbacks.infrared.every_n_epochs=100"),
-        simulate=("simulation.replicas=10", "simulation.steps=6400", "simulation.equilibration_steps=1000"),
-        spectra=("peaks.low_cm1=1000", "spectrum.resolution_cm1=16", "title=Water"),
+        reference=("sampling.train=100", "sampling.test=24"),
+        density=("dataset.batch_size=16", "trainer.max_epochs=240", "callbacks.grid.every_n_epochs=80"),
+        energy=("dataset.batch_size=16", "trainer.max_epochs=340", "callbacks.infrared.every_n_epochs=100"),
+        simulate=("simulation.replicas=12", "simulation.steps=4400", "simulation.equilibration_steps=600"),
+        spectra=("peaks.low_cm1=1000", "spectrum=hann", "spectrum.resolution_cm1=16", "title=Water"),
     ),
     "ethanol": Plan(
         reference=(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import random_rotation, wigner_d
 from e3nn import o3
 
 from densnet.data.neighbours import Edges
@@ -96,3 +97,30 @@ def test_typical_number_of_neighbours_scales_the_sum() -> None:
     for out in outputs:
         assert (out[0] - out[4]).abs().max() > 1e-2  # atom 4 has no edge; the target received something, the sources nothing
         assert (out[1:4] - out[4]).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("inversion", [False, True], ids=["rotation", "inversion"])
+def test_a_layer_with_both_parities_is_equivariant(inversion: bool) -> None:
+    """Every irrep of both parities in and out, random biases: turned input gives turned output, pseudoscalars change sign."""
+    torch.manual_seed(2)
+    irreps = Irreps.both_parities(2)
+    layer = Interaction(irreps, irreps, 2, CHANNELS, radial_size=4, hidden=8, neighbours=3.0).double()
+    for name, parameter in layer.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter)
+    turn = random_rotation(1)
+    blocks = [wigner_d(l, turn) * (p if inversion else 1) for l, p in irreps.irreps]  # of turn, or of turn * inversion
+    whole = torch.block_diag(*blocks)
+    h = torch.randn(NODES, irreps.dim, CHANNELS, dtype=torch.float64)
+    source, target = torch.arange(NODES), torch.arange(NODES).roll(1)
+    radial, envelope = torch.randn(NODES, 4, dtype=torch.float64), torch.rand(NODES, 1, dtype=torch.float64)
+    vector = torch.randn(NODES, 3, dtype=torch.float64)
+
+    def out(features: torch.Tensor, edge: torch.Tensor) -> torch.Tensor:
+        y = o3.spherical_harmonics([0, 1, 2], edge, normalize=True, normalization="component")
+        return layer(features, y, radial, envelope, Edges(source, target, edge, edge.norm(dim=-1)))
+
+    matrix = torch.as_tensor(turn) * (-1 if inversion else 1)
+    before, after = out(h, vector), out(torch.einsum("ij,njc->nic", whole, h), vector @ matrix.T)
+    assert (torch.einsum("ij,njc->nic", whole, before) - after).abs().max() < 1e-10
+    assert (torch.einsum("ji,njc->nic", whole, before) - after).abs().max() > 1e-2

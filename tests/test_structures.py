@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from densnet.data.neighbours import neighbours
@@ -34,6 +34,7 @@ def test_the_closest_allowed_distance_is_allowed() -> None:
     Molecule(np.array([1, 1]), np.array([[0, 0, 0], [0, 0, MIN_DISTANCE * 1.001]]))
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.floats(1.0, 12.0), st.integers(0, 1000))
 def test_neighbours_against_a_double_loop(sizes: list[int], cutoff: float, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -1,0 +1,61 @@
+"""The shipped preview model: loads in a fresh process, and agrees with the DFT it was trained on where it should."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+
+from densnet.data.labels import Level
+from densnet.model.checkpoint import read_model
+from densnet.observables.multipoles import electrons, quadrupole
+from densnet.reference.fitting import density_on_grid, nmae_percent
+from densnet.reference.kohn_sham import NoLabel, compute_label
+from densnet.structures import Molecule, Molecules
+from densnet.units import ANGSTROM_PER_BOHR, MEV_PER_ANGSTROM_PER_AU, MILLIDEBYE_PER_AU
+
+FOLDER = Path(__file__).parents[1] / "models/ethanol-preview"
+
+
+@pytest.fixture(scope="module")
+def ethanol() -> Molecule:
+    """Trans ethanol, every atom moved a little, by a fixed seed: a geometry the training never saw."""
+    atoms = molecule("CH3CH2OH")
+    shift = np.random.default_rng(7).normal(scale=0.04, size=(9, 3))
+    return Molecule(atoms.numbers, atoms.positions / ANGSTROM_PER_BOHR + shift)
+
+
+def test_it_loads_and_counts_electrons(ethanol: Molecule) -> None:
+    file = read_model(FOLDER)
+    molecules = Molecules.of([ethanol])
+    result = file.model.predict(molecules)
+    assert float(electrons(molecules, result.density, file.model.basis.multiplicity)) == pytest.approx(26, abs=1e-6)
+    assert result.force is not None
+    assert result.force.sum(0).abs().max() < 1e-4  # momentum is conserved (float32)
+    assert len(file.provenance.recipe) == 2
+    assert json.loads(file.provenance.level)["xc"] == "pbe"
+
+
+@pytest.mark.slow
+def test_it_agrees_with_its_dft(ethanol: Molecule) -> None:
+    """One Kohn-Sham calculation at the training level: energy, forces, dipole, quadrupole, density."""
+    from densnet.data.labels import unpack
+    from densnet.observables.real_space import density_on_points
+
+    file, level = read_model(FOLDER), Level()
+    label = compute_label(ethanol, level)
+    assert not isinstance(label, NoLabel)
+    molecules = Molecules.of([ethanol])
+    result = file.model.predict(molecules)
+    assert result.force is not None
+    assert abs(float(result.energy) - label.energy) * 27211.386 < 20  # meV
+    assert np.abs(result.force.numpy() - label.force).mean() * MEV_PER_ANGSTROM_PER_AU < 50
+    assert np.linalg.norm(result.dipole[0].numpy() - label.dipole) * MILLIDEBYE_PER_AU < 50
+    assert np.abs(quadrupole(molecules, result.density, file.model.basis)[0].numpy() - label.quadrupole).max() < 0.2
+    grid = density_on_grid(ethanol, unpack(label.density_matrix), level.ao_basis, 1)
+    density = density_on_points(ethanol, result.density, file.model.basis, torch.as_tensor(grid.point))
+    assert nmae_percent(density.numpy(), grid, 26) < 0.6
