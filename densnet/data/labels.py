@@ -184,10 +184,6 @@ class Labels:
         atoms = slice(self.frame_ptr[f], self.frame_ptr[f + 1])
         return Molecule(self.number[atoms], self.position[atoms], round(float(self.charge[f])))
 
-    def force_of(self, f: int) -> np.ndarray:
-        """(N_f, 3) hartree/bohr, the forces of frame f."""
-        return self.force[self.frame_ptr[f] : self.frame_ptr[f + 1]]
-
     def indices(self, split: str) -> np.ndarray:
         """Frames of this split, in file order."""
         return np.flatnonzero(self.split == split)
