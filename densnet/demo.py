@@ -209,7 +209,8 @@ def main() -> None:
         print("\n$ python " + " ".join(command), flush=True)
         environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "WANDB_SILENT": "true"}
         status = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, check=False).returncode
-        clock.write_text(json.dumps(spent + time.perf_counter() - start))
+        clock.with_suffix(".tmp").write_text(json.dumps(spent + time.perf_counter() - start))
+        os.replace(clock.with_suffix(".tmp"), clock)
         if status:
             raise DensnetError(
                 f"the command above ended with status {status}; read its message, mend the cause and run the demo again"

@@ -397,3 +397,17 @@ def test_sweep_with_ddp_is_refused() -> None:
     refuse_sweep_with_ddp(True, "ddp", 2, "hydra_plugins.hydra_submitit_launcher.SlurmLauncher")
     with pytest.raises(ConfigError, match="once per device"):
         refuse_sweep_with_ddp(True, "ddp", 2, "hydra._internal.core_plugins.basic_launcher.BasicLauncher")
+
+
+def test_training_the_density_drops_an_energy_made_for_another(data: FitsDataModule, tmp_path: Path) -> None:
+    export(tmp_path / "full", start_model(TINY, data, None, energy=True), "{}")
+    assert start_model(TINY, data, str(tmp_path / "full"), energy=False).model.energy is None
+    assert start_model(TINY, data, str(tmp_path / "full"), energy=True).model.energy is not None
+
+
+def test_data_without_anything_to_test_on_are_refused_before_training(tiny_fits: Path, tmp_path: Path) -> None:
+    (tmp_path / "no_grid.h5").write_bytes(tiny_fits.read_bytes())
+    with h5py.File(tmp_path / "no_grid.h5", "r+") as file:
+        file["grid_frame"][...] = 0  # a training frame
+    with pytest.raises(DataError, match="3 test frames and a density grid for none"):
+        FitsDataModule(str(tmp_path / "no_grid.h5"), batch_size=3, validation=2)

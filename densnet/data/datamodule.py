@@ -16,7 +16,7 @@ from torch_geometric.data.data import BaseData
 from torch_geometric.loader import DataLoader
 
 from densnet.data.fits import Fits, read_fits
-from densnet.errors import BasisError, ConfigError
+from densnet.errors import BasisError, ConfigError, DataError
 from densnet.structures import Molecules
 
 
@@ -104,7 +104,8 @@ class FitsDataModule(lightning.LightningDataModule):
 
     path: a densnet/fits file; batch_size: frames; validation: how many training frames, from the end, are held out for
     validation; limit: use only the first so many of the others (learning curves; null for all); seed: of the order of
-    frames; workers: loader processes. Raises DataError for a bad file, ConfigError if nothing is left to train on.
+    frames; workers: loader processes. Raises DataError for a bad file or one with nothing to test on, ConfigError if
+    nothing is left to train on.
     """
 
     def __init__(
@@ -122,6 +123,11 @@ class FitsDataModule(lightning.LightningDataModule):
         self.validation_frames = train[len(train) - validation :]
         self.train_frames = train[: len(train) - validation][:limit]
         self.test_frames = self.fits.indices("test")
+        if not np.isin(self.test_frames, self.fits.grid_frame).any():
+            raise DataError(
+                f"{path} has {len(self.test_frames)} test frames and a density grid for none of them; expected at least one to "
+                "evaluate on; fit again with fit.grid_frames_test > 0, or label test frames"
+            )
 
     def check_basis(self, basis_hash: str, owner: str) -> None:
         """Raise BasisError unless the data were fitted in this basis. owner: who wants it, for the message."""

@@ -19,6 +19,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import h5py
 import numpy as np
@@ -130,6 +131,16 @@ class Fits:
             return [file["metric"][pointer[f] : pointer[f + 1]] for f in frames]
 
 
+Settings = TypeVar("Settings", Level, FitReport)
+
+
+def _record(kind: type[Settings], text: str, path: Path | str) -> Settings:
+    try:
+        return kind(**json.loads(text))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise DataError(f"{path} has a {kind.__name__} that cannot be read ({error}); expected {SCHEMA}; fit again") from error
+
+
 def read_fits(path: Path | str) -> Fits:
     """Read a fitted data set. Raises DataError if it is missing, truncated, foreign, or holds values that are not finite."""
     with open_hdf5(path, SCHEMA, VERSION) as file:
@@ -144,10 +155,10 @@ def read_fits(path: Path | str) -> Fits:
         return Fits(
             path=Path(path),
             basis=basis,
-            level=Level(**json.loads(file.attrs["level"])),
+            level=_record(Level, file.attrs["level"], path),
             labels_hash=str(file.attrs["labels_hash"]),
             overlap_weight=float(file.attrs["overlap_weight"]),
-            report=FitReport(**json.loads(file.attrs["report"])),
+            report=_record(FitReport, file.attrs["report"], path),
             split=file["split"].asstr()[:],
             source=file["source"].asstr()[:],
             grid_frame=file["grid_frame"][:],

@@ -22,7 +22,7 @@ class Evaluation:
     """Errors over the given frames. nmae_percent: 100 integral |rho - rho_SCF| / N on the grids of the data set, mean over
 
     `grid_frames` of them; fit_floor_percent: the same for the fitted coefficients on the same frames; nmae_worst_percent:
-    the worst frame; dipole_mae_mD: mean length of the error vector; energy and forces NaN without an energy network.
+    the worst frame; dipole_mae_mD: mean length of the error vector; energy and force None without an energy network.
     """
 
     frames: int
@@ -32,8 +32,8 @@ class Evaluation:
     fit_floor_percent: float
     electrons_max_error: float
     dipole_mae_mD: float
-    energy_mae_meV: float
-    force_mae_meV_per_A: float
+    energy_mae_meV: float | None
+    force_mae_meV_per_A: float | None
 
 
 def nmae_on_grid(model: DensNet, fits: Fits, frame: int, density: Density) -> float:
@@ -81,6 +81,6 @@ def evaluate(model: DensNet, fits: Fits, frames: np.ndarray, batch_size: int = 1
         fit_floor_percent=float(np.mean(floor)),
         electrons_max_error=float(max(charge)),
         dipole_mae_mD=MILLIDEBYE_PER_AU * float(np.concatenate(dipole).mean()),
-        energy_mae_meV=MEV_PER_HARTREE * float(np.abs(np.concatenate(energy)).mean()) if energy else float("nan"),
-        force_mae_meV_per_A=MEV_PER_ANGSTROM_PER_AU * float(np.abs(np.concatenate(force)).mean()) if force else float("nan"),
+        energy_mae_meV=MEV_PER_HARTREE * float(np.abs(np.concatenate(energy)).mean()) if energy else None,
+        force_mae_meV_per_A=MEV_PER_ANGSTROM_PER_AU * float(np.abs(np.concatenate(force)).mean()) if force else None,
     )

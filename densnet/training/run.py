@@ -24,17 +24,18 @@ def start_model(architecture: Architecture, data: FitsDataModule, warm_start: st
     """A model for this data: fresh, or continued from a saved one.
 
     A warm start takes every network the saved model has (its architecture wins over the configured one, so weights fit) and
-    builds the others. energy: whether this stage needs an energy network; without it none is made (an untrained network in
-    a model file would give energies that mean nothing). Raises BasisError if the saved model has another basis than the data.
+    builds the others. energy: whether this stage trains an energy network; without it the result has none (an untrained
+    one, or one made for another density, would give energies that mean nothing).
+    Raises BasisError if the saved model has another basis than the data.
     """
     basis, provenance = data.fits.basis, Provenance()
-    if not energy:
-        architecture = replace(architecture, energy=None)
     saved = read_model(warm_start) if warm_start else None
     if saved is not None:
         data.check_basis(saved.model.basis.hash, f"model {warm_start}")
         provenance = saved.provenance
         architecture = Architecture(saved.architecture.density, saved.architecture.energy or architecture.energy)
+    if not energy:
+        architecture = replace(architecture, energy=None)
     model = build(architecture, basis)
     train = data.train_frames
     atoms = data.fits.atoms_of(train)
@@ -46,7 +47,7 @@ def start_model(architecture: Architecture, data: FitsDataModule, warm_start: st
         if saved is not None and saved.model.energy is not None:
             model.energy.load_state_dict(saved.model.energy.state_dict())
         else:
-            model.energy.frame.load_state_dict(model.density.frame.state_dict())
+            model.energy.frame.fit_scales(data.fits.coefficient[atoms], data.fits.number[atoms])
             fit_references(model, data, train)
     return ModelFile(
         model, architecture, replace(provenance, data_hash=data.fits.labels_hash, level=json.dumps(asdict(data.fits.level)))
