@@ -47,6 +47,13 @@ def test_a_fault_is_one_line_with_exit_code_2_and_leaves_nothing(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_element_the_basis_lacks_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    done = reference("molecule=NH3", f"data_dir={tmp_path}", *CHEAP)
+    assert done.returncode == 2
+    assert "no functions for Z=[7]; it knows Z=[1, 6, 8]" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_settings_have_the_types_of_their_defaults() -> None:
     made = _settings(SamplingSettings, OmegaConf.create({"length_fs": 100, "test_temperatures": [300], "train": 4}))
     assert made == SamplingSettings(length_fs=100.0, test_temperatures=(300.0,), train=4)

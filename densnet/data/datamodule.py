@@ -134,7 +134,7 @@ class FitsDataModule(lightning.LightningDataModule):
         if basis_hash != self.fits.basis.hash:
             raise BasisError(
                 f"{self.fits.path} was fitted in basis {self.fits.basis.name} ({self.fits.basis.hash}) but {owner} has basis "
-                f"{basis_hash}; expected the same; fit the labels again with that basis or choose the other {owner}"
+                f"{basis_hash}; expected the same; fit the labels again with that basis, or take another"
             )
 
     def _loader(self, frames: np.ndarray, sampler: EpochSampler | None) -> DataLoader:

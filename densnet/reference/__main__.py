@@ -15,7 +15,7 @@ from densnet.data.geometry import load_geometry
 from densnet.data.harmonic import write_harmonic
 from densnet.data.labels import Level
 from densnet.errors import ConfigError
-from densnet.reference.fit_dataset import BasisSettings, FitSettings, fit_labels
+from densnet.reference.fit_dataset import BasisSettings, FitSettings, check_basis, fit_labels
 from densnet.reference.harmonic import HarmonicSettings, compute_harmonic
 from densnet.reference.kohn_sham import ScfSettings, check
 from densnet.reference.pipeline import Workers, label_frames
@@ -47,6 +47,8 @@ def main(config: DictConfig) -> None:
 
     conformers = load_geometry(str(config.molecule), config.charge)
     check(conformers[0], level)
+    if "fit" in tasks:
+        check_basis(_settings(BasisSettings, config.basis), conformers[0].number.tolist())
     with Workers(config.workers, scf.threads) as workers:
         if "sample" in tasks or "label" in tasks:
             frames = sampled(folder / "geometries.h5", conformers, _settings(SamplingSettings, config.sampling), workers)

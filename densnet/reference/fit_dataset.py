@@ -55,6 +55,12 @@ class BasisSettings:
             )
 
 
+def check_basis(settings: BasisSettings, numbers: Sequence[int]) -> None:
+    """Raise BasisError now, before hours of labelling, if the basis lacks one of these elements."""
+    if settings.path is not None:
+        Basis.load(settings.path).rows(np.array(sorted(set(numbers))))
+
+
 def basis_for(settings: BasisSettings, xc: str, ao_basis: str, numbers: Sequence[int]) -> Basis:
     """The basis restricted to these elements, with free atoms of this level of theory (made if the file has others).
 
