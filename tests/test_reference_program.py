@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from densnet.data.fits import read_fits
 from densnet.data.harmonic import read_harmonic
 from densnet.data.labels import Level, read_labels
 from densnet.errors import ConfigError
@@ -35,6 +36,19 @@ def test_hydrogen_from_nothing_to_fitted_labels_and_harmonic_reference(tmp_path:
     assert (labels.energy > harmonic.energy).all()  # the stationary point is the bottom
     bond = np.linalg.norm(np.diff(harmonic.position, axis=0))
     assert 1.35 < bond < 1.45  # bohr; 1.40 is the experimental one
+
+
+def test_the_other_shipped_settings_run(tmp_path: Path) -> None:
+    """level, sampling and basis that the test above does not use."""
+    small = ("sampling.train=2", "sampling.test=1", "sampling.length_fs=100", "sampling.equilibration_fs=10")
+    done = reference(
+        "molecule=hydrogen", f"data_dir={tmp_path}", "level=pbe0_def2tzvp", "sampling=flexible", "basis=even_tempered",
+        "basis.ratio=3.0", "basis.lmax=2", *small,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    fits = read_fits(tmp_path / "fits.h5")
+    assert (fits.level.xc, fits.basis.ao_basis, fits.basis.lmax) == ("pbe0", "def2-tzvp", 2)
+    assert 0 < fits.report.nmae_percent_mean < 3
 
 
 def test_a_fault_is_one_line_with_exit_code_2_and_leaves_nothing(tmp_path: Path) -> None:

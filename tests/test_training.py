@@ -411,3 +411,18 @@ def test_data_without_anything_to_test_on_are_refused_before_training(tiny_fits:
         file["grid_frame"][...] = 0  # a training frame
     with pytest.raises(DataError, match="3 test frames and a density grid for none"):
         FitsDataModule(str(tmp_path / "no_grid.h5"), batch_size=3, validation=2)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ("experiment=ethanol", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=1"),
+        ("experiment=water", "model=medium", "trainer=gpu", "trainer.accelerator=cpu"),
+    ],
+    ids=["ethanol, ddp", "water, medium, gpu"],
+)
+def test_the_other_shipped_settings_run(choices: tuple[str, ...], tiny_fits: Path, tmp_path: Path) -> None:
+    """Those no other test runs, on the CPU (a CUDA device is a matter of trainer.accelerator)."""
+    run = (*choices, "stage=joint", "logger=none", "trainer.max_epochs=1", f"run_dir={tmp_path}/r", f"export={tmp_path}/m")
+    train(tiny_fits, tmp_path, *run)
+    assert load_model(tmp_path / "m").energy is not None
