@@ -37,8 +37,6 @@ def test_dynamics_then_spectrum(ensemble: str, windows: tuple[str, ...], basis: 
     model = untrained(basis).float()
     assert model.energy is not None
     model.energy.scale.fill_(1e-3)  # hartree; random weights on their own make forces that no dynamics survives
-    assert model.energy is not None
-    model.energy.scale.fill_(1e-3)  # hartree; random weights on their own make forces that no dynamics survives
     architecture = Architecture(
         DensitySettings(channels=6, lmax=(2, 3), hidden=8, radial=4, neighbours=2.0),
         EnergySettings(channels=6, layers=2, lmax=2, hidden=8, radial=4, neighbours=2.0, invariants=3),
