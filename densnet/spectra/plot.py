@@ -24,7 +24,7 @@ MD_COLOUR = "#1f4e79"
 MODEL_COLOUR = "#c8553d"
 REFERENCE_COLOUR = "#3b3b3b"
 WAVENUMBER_LABEL = "Wavenumber / cm$^{-1}$"
-LABEL_GAP = 0.035  # of the axis width; peak labels closer than this would touch
+LABEL_GAP = 0.022  # of the axis width; peak labels closer than this would touch
 
 
 @dataclass(frozen=True)
