@@ -239,15 +239,15 @@ def write_trajectory(path: Path, with_dipole: bool = True, n_frames: int = 4000)
     return modes
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "conf" / "spectrum").glob("*.yaml")))
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "conf" / "spectra" / "spectrum").glob("*.yaml")))
 def test_every_shipped_setting_makes_a_recipe(name):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(ROOT / "conf" / "spectra"), version_base="1.3"):
         cfg = compose("spectra", [f"spectrum={name}", "trajectory=run.h5", "out=result"])
     recipe = instantiate(cfg.spectrum)
     assert isinstance(recipe, Recipe)
     assert recipe.window.kind.value == name
     assert instantiate(cfg.peaks) == PeakSearch()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"), pytest.raises(ConfigCompositionException):
+    with initialize_config_dir(str(ROOT / "conf" / "spectra"), version_base="1.3"), pytest.raises(ConfigCompositionException):
         compose("spectra", [f"spectrum={name}", "spectrum.resolutoin_cm1=5"])
 
 
