@@ -22,7 +22,7 @@ def figures(report: dict) -> dict[str, float]:
         "Dipole, mD": report["density"]["dipole_mae_mD"],
         "Energy, meV": report["energy"]["mae_meV"],
         "Force components, meV/angstrom": report["energy"]["force_mae_meV_per_A"],
-        "Harmonic frequencies against DFT, largest difference, cm^-1": max(shift),
+        "Harmonic frequencies against DFT in order, largest difference, cm^-1": max(shift),
         "Drift at constant energy, meV/atom/ps": abs(report["md"]["drift_meV_per_atom_per_ps"]),
         "One step of all replicas, ms": report["md"]["ms_per_step"],
     }

@@ -4,8 +4,7 @@ Minimises (d - d~ | d - d~) for d = rho - rho_SAD subject to the exact integral 
 
     J c = b + C lambda,  C^T c = t;   J = (P|Q), b_P = (P|d), C = [integral chi, integral r chi], t = moments of d
 
-Overlap-metric fits ruin dipoles; subtracting the free atoms halves the error; the constraints cost nothing
-(docs/physics.md).
+Charge and dipole of the fit are those of the density itself, whatever the basis (docs/physics.md).
 """
 
 from __future__ import annotations
