@@ -1,4 +1,7 @@
-"""Train a stage: python train.py experiment=water stage=density|energy|joint [init=model folder] [export=model folder]."""
+"""Train a stage: python train.py experiment=water stage=density|energy|joint [init=model folder] [export=model folder].
+
+Evaluate a model: python train.py mode=evaluate init=models/ethanol-preview dataset=ethanol [test_frames=10]
+"""
 
 import json
 
@@ -10,21 +13,24 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from densnet.cli import job, run
-from densnet.training.evaluate import evaluate
-from densnet.training.run import export, find_checkpoint, mark_run, refuse_sweep_with_ddp, start_model, write_json
+from densnet.training.evaluate import frames_for
+from densnet.training.evaluation_report import evaluate_into, evaluate_saved, evaluating
+from densnet.training.run import export, find_checkpoint, mark_run, refuse_sweep_with_ddp, start_model
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 @job
 def main(cfg: DictConfig) -> None:
-    hydra_job = HydraConfig.get()
-    refuse_sweep_with_ddp(
-        hydra_job.mode == RunMode.MULTIRUN, str(cfg.trainer.strategy), cfg.trainer.devices, hydra_job.launcher._target_
-    )
+    if evaluating(cfg.mode):
+        print(evaluate_saved(cfg.run_dir, cfg.init, cfg.dataset.path, cfg.test_frames, cfg.test_grids, cfg.trainer.accelerator))
+        return
+    here = HydraConfig.get()
+    refuse_sweep_with_ddp(here.mode == RunMode.MULTIRUN, cfg.trainer.strategy, cfg.trainer.devices, here.launcher._target_)
     lightning.seed_everything(cfg.seed, workers=True)
     data = instantiate(cfg.dataset)
     start = start_model(instantiate(cfg.model), data, cfg.init, energy="energy" in cfg.stage.trains)
     stage = instantiate(cfg.stage, model=start.model)
+    data.serve(stage.needs_metric, stage.needs_points)
 
     same_run = OmegaConf.masked_copy(cfg, ["seed", "init", "dataset", "model", "stage", "trainer"])
     recipe = json.dumps(OmegaConf.to_container(same_run, resolve=True), sort_keys=True)
@@ -38,9 +44,8 @@ def main(cfg: DictConfig) -> None:
 
     if trainer.is_global_zero:
         export(cfg.export, start, recipe)
-        result = evaluate(start.model.eval(), data.fits, data.test_frames)
-        write_json(f"{cfg.run_dir}/evaluation.json", result)
-        print(json.dumps(result.__dict__, indent=1))
+        model, frames = start.model.eval(), frames_for(data.fits, cfg.test_frames)
+        print(evaluate_into(cfg.run_dir, model, data.fits, frames, data.train_frames, figures=False, grids=cfg.test_grids))
 
 
 if __name__ == "__main__":

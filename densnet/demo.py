@@ -10,20 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
-import sys
-import time
 from dataclasses import asdict, dataclass
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
 from densnet.cli import run
-from densnet.errors import DataError, DensnetError
-
-ROOT = Path(__file__).parents[1]
+from densnet.errors import DataError
+from densnet.files import write_json
+from densnet.record import write_record
+from densnet.steps import Step, run_steps
 
 
 @dataclass(frozen=True)
@@ -124,67 +118,36 @@ def collect(out: Path, wall_s: float) -> Report:
         ) from error
 
 
-@dataclass(frozen=True)
-class Record:
-    """A report with what it takes to trust it: what was run, where, when, with what."""
-
-    command: str
-    date: str
-    processor: str
-    cores: int
-    software: dict[str, str]
-    report: Report
-
-
-def record(report: Report, command: str) -> Record:
-    """The report with this machine beside it."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        processor = names[0] if names else processor
-    packages = ("densnet", "torch", "lightning", "e3nn", "pyscf", "tblite")
-    software = {"python": platform.python_version(), **{name: version(name) for name in packages}}
-    return Record(command, date.today().isoformat(), processor, os.cpu_count() or 1, software, report)
-
-
-def write_json(path: Path, content: Report | Record) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(asdict(content), indent=1) + "\n")
-    os.replace(temporary, path)
-
-
-def commands(experiment: str, out: Path, labels: Path | None, workers: int) -> list[tuple[Path, list[str]]]:
-    """(the file that shows that the step is done, the command), in order."""
+def commands(experiment: str, out: Path, labels: Path | None, workers: int) -> list[Step]:
+    """The steps, in order."""
     plan, data = PLANS[experiment], out / "data"
     reference = ["-m", "densnet.reference", f"molecule={experiment}", f"data_dir={data}", f"workers={workers}", *plan.reference]
-    steps: list[tuple[Path, list[str]]] = []
+    steps: list[Step] = []
     if labels is None:
-        steps += [(data / "fits.h5", reference)]
+        steps += [Step(data / "fits.h5", reference)]
     else:
-        steps += [(data / "harmonic.h5", [*reference, "task=harmonic"])]
-        steps += [(data / "fits.h5", [*reference, "task=fit", f"labels={labels.resolve()}"])]
+        steps += [Step(data / "harmonic.h5", [*reference, "task=harmonic"])]
+        steps += [Step(data / "fits.h5", [*reference, "task=fit", f"labels={labels.resolve()}"])]
     train = ["train.py", f"experiment={experiment}", f"dataset.path={data / 'fits.h5'}", f"runs_dir={out}", "ckpt_path=auto"]
     steps.append(
-        (
+        Step(
             out / "density-model/model.json",
             [*train, "stage=density", f"run_dir={out / 'density-run'}", f"export={out / 'density-model'}", *plan.density],
         )
     )
     infrared = ["callbacks=infrared", f"callbacks.infrared.reference={data / 'harmonic.h5'}"]
     energy = [*train, "stage=energy", f"init={out / 'density-model'}", f"run_dir={out / 'energy-run'}", f"export={out / 'model'}"]
-    steps.append((out / "energy-run/evaluation.json", [*energy, *infrared, *plan.energy]))
+    steps.append(Step(out / "energy-run/evaluation.json", [*energy, *infrared, *plan.energy]))
     trajectory = out / "trajectory.h5"
     resume = ["resume=true"] if trajectory.exists() else []
     steps.append(
-        (
+        Step(
             out / "trajectory.json",
             ["simulate.py", f"model={out / 'model'}", f"molecule={experiment}", f"out={trajectory}", *plan.simulate, *resume],
         )
     )
     sticks = [f"harmonic={data / 'harmonic.h5'}", f"model={out / 'model'}"]
-    steps.append((out / "ir.json", ["spectra.py", f"trajectory={trajectory}", *sticks, f"out={out}", *plan.spectra]))
+    steps.append(Step(out / "ir.json", ["spectra.py", f"trajectory={trajectory}", *sticks, f"out={out}", *plan.spectra]))
     return steps
 
 
@@ -198,27 +161,12 @@ def main() -> None:
     parser.add_argument("--record", type=Path, help="also write the report, with hardware and versions beside it, to this file")
     parser.add_argument("--workers", type=int, default=2, help="processes that label")
     arguments = parser.parse_args()
-    out, start = arguments.out.resolve(), time.perf_counter()
-    out.mkdir(parents=True, exist_ok=True)
-    clock = out / "wall_s.json"
-    spent = json.loads(clock.read_text()) if clock.exists() else 0.0
-    for done, command in commands(arguments.experiment, out, arguments.labels, arguments.workers):
-        if done.exists():
-            print(f"done already: {done}")
-            continue
-        print("\n$ python " + " ".join(command), flush=True)
-        environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "WANDB_SILENT": "true"}
-        status = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, check=False).returncode
-        clock.with_suffix(".tmp").write_text(json.dumps(spent + time.perf_counter() - start))
-        os.replace(clock.with_suffix(".tmp"), clock)
-        if status:
-            raise DensnetError(
-                f"the command above ended with status {status}; read its message, mend the cause and run the demo again"
-            )
-    report = collect(out, json.loads(clock.read_text()))
-    write_json(out / "report.json", report)
+    out = arguments.out.resolve()
+    spent = run_steps(commands(arguments.experiment, out, arguments.labels, arguments.workers), out / "seconds.json")
+    report = collect(out, sum(spent.values()))
+    write_json(out / "report.json", asdict(report))
     if arguments.record:
-        write_json(arguments.record, record(report, "python -m densnet.demo " + " ".join(sys.argv[1:])))
+        write_record(arguments.record, report)
     print(f"\n{(out / 'report.json').read_text()}\n\nspectrum: {out / 'ir.png'}\nreport:   {out / 'report.json'}")
 
 

@@ -15,7 +15,7 @@ from densnet.data.labels import Labels, Level, write_labels
 from densnet.model.checkpoint import Architecture, DensitySettings, EnergySettings, build
 from densnet.model.densnet import DensNet
 from densnet.reference.atoms import free_atom
-from densnet.reference.design import make_basis
+from densnet.reference.even_tempered import make_basis
 from densnet.reference.fit_dataset import BasisSettings, FitSettings, fit_labels
 from densnet.reference.fitting import pyscf_molecule
 from densnet.reference.kohn_sham import NoLabel, compute_label
@@ -113,5 +113,10 @@ def tiny_fits(basis: Basis, water: Molecule, tmp_path_factory: pytest.TempPathFa
     write_labels(folder / "labels.h5", Labels.of(frames, made, split, [f"test/{i}" for i in range(10)], level, "PySCF"))
     basis.save(folder / "basis.json")
     source = BasisSettings(str(folder / "basis.json"))
-    fit_labels(folder / "labels.h5", source, folder / "fits.h5", FitSettings(grid_level=0, grid_frames_train=2))
+    fit_labels(
+        folder / "labels.h5",
+        source,
+        folder / "fits.h5",
+        FitSettings(grid_level=0, points_train=300, points_test=200, grid_frames_train=2),
+    )
     return folder / "fits.h5"

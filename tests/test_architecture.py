@@ -12,14 +12,16 @@ PACKAGE = ROOT / "densnet"
 PROGRAMS = ("train.py", "simulate.py", "spectra.py")
 
 # Package -> what it may import of densnet. docs/architecture.md draws the same picture.
-FOUNDATION = {"units", "errors"}
+FOUNDATION = {"units", "errors", "files"}
 STRUCTURES = FOUNDATION | {"basis"}
 DATA = STRUCTURES | {"structures"}
 LAYERS = DATA | {"data"}
 MODEL = LAYERS | {"nn", "observables"}
+PROGRAM = FOUNDATION | {"cli", "record", "steps"}
 ALLOWED = {
     "units": set(),
     "errors": set(),
+    "files": set(),
     "cli": {"errors"},
     "basis": FOUNDATION,
     "structures": STRUCTURES,
@@ -30,8 +32,12 @@ ALLOWED = {
     "training": MODEL | {"model", "spectra"},
     "simulation": MODEL | {"model"},
     "spectra": FOUNDATION,
-    "reference": LAYERS | {"cli"},
-    "demo": FOUNDATION | {"cli"},
+    "reference": LAYERS | {"cli", "record"},
+    "record": FOUNDATION,
+    "slim": LAYERS | {"cli"},
+    "steps": FOUNDATION,
+    "demo": PROGRAM,
+    "density_study": PROGRAM,
 }
 # Library -> the only places that may import it; a folder stands for all its files.
 ONLY_IN = {

@@ -82,10 +82,14 @@ def test_hash_names_the_content_not_the_name(basis: Basis) -> None:
     assert Basis.from_json(basis.to_json()) == basis
 
 
-def test_library_loads_by_name() -> None:
-    shipped = Basis.load("hco_medium")
-    assert shipped.numbers == (1, 6, 8)
-    assert shipped.lmax == 4
+@pytest.mark.parametrize(("name", "functions"), [("small", 380), ("medium", 680), ("large", 870)])
+def test_library(name: str, functions: int) -> None:
+    """Size for ethanol, elements, level of theory, and free atoms with all their electrons."""
+    shipped = Basis.load(name)
+    assert shipped.name == name
+    assert shipped.numbers == (1, 6, 7, 8, 9, 16, 17)
+    assert (shipped.xc, shipped.ao_basis) == ("pbe", "aug-cc-pvdz")
+    assert 0.9 * functions < shipped.size(np.array([6, 6, 8, 1, 1, 1, 1, 1, 1])) <= functions
     for element in shipped.elements:
         a, c = np.array(element.atom.exponent), np.array(element.atom.coefficient)
         assert (c * (2 * np.pi / a) ** 0.75).sum() == pytest.approx(element.number, abs=1e-10)

@@ -15,6 +15,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from densnet.data.labels import Level
+from densnet.reference.check import CheckSettings
 from densnet.reference.fit_dataset import BasisSettings, FitSettings
 from densnet.reference.harmonic import HarmonicSettings
 from densnet.reference.kohn_sham import ScfSettings
@@ -37,6 +38,7 @@ SECTIONS = {
     "sampling": SamplingSettings,
     "basis": BasisSettings,
     "scf": ScfSettings,
+    "check": CheckSettings,
     "fit": FitSettings,
     "harmonic": HarmonicSettings,
 }

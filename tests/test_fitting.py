@@ -12,16 +12,14 @@ from conftest import AO_BASIS, random_rotation, wigner_d
 from pyscf import dft, gto
 from pyscf.scf import atom_ks
 
-from densnet.basis.ordering import to_pyscf
 from densnet.basis.shells import Basis, Element, Shell
 from densnet.data.fits import read_fits
 from densnet.data.labels import read_labels
 from densnet.errors import BasisError
 from densnet.observables.multipoles import dipole, electrons, quadrupole
-from densnet.observables.real_space import density_on_points
 from densnet.reference.atoms import free_atom
 from densnet.reference.fit_dataset import BasisSettings, FitSettings, fit_labels
-from densnet.reference.fitting import density_on_grid, fit, fitted_density, metric_irreps, nmae_percent, project, pyscf_molecule
+from densnet.reference.fitting import density_on_grid, fit, fitted_density, nmae_percent, project, pyscf_molecule
 from densnet.structures import Density, Molecule, Molecules
 
 
@@ -91,16 +89,6 @@ def test_dipole_and_quadrupole_against_pyscf_integrals(basis: Basis, water: Mole
     assert np.abs(swapped - q).max() > 1e-2  # the tolerance sees a wrong component order
 
 
-def test_real_space_density_against_pyscf(basis: Basis, water: Molecule) -> None:
-    rng = np.random.default_rng(6)
-    c = np.where(basis.mask[basis.rows(water.number)], rng.normal(scale=0.1, size=(3, basis.width)), 0.0)
-    point = rng.normal(scale=2.0, size=(300, 3))
-    expected = fitted_density(water, c, basis, point)
-    for chunk in (7, 1000):
-        ours = density_on_points(water, density_of(basis, water, c), basis, torch.as_tensor(point), chunk=chunk)
-        assert np.abs(ours.numpy() - expected).max() < 1e-10 * np.abs(expected).max()
-
-
 def test_rotate_and_refit(basis: Basis, water: Molecule, water_scf: dft.rks.RKS) -> None:
     """Kohn-Sham on the turned molecule, fitted anew, gives the turned coefficients (to the SCF's own convergence)."""
     turn = random_rotation(4)
@@ -121,16 +109,6 @@ def test_rotate_and_refit(basis: Basis, water: Molecule, water_scf: dft.rks.RKS)
         if l:
             assert (x @ d - y).abs().max() > 1e-4
         start = stop
-
-
-def test_metric_measures_the_error(basis: Basis, water: Molecule, water_scf: dft.rks.RKS) -> None:
-    """x^T M x in irreps order equals the Coulomb energy plus overlap of the same function from PySCF."""
-    integrals = project(water, water_scf.make_rdm1(), AO_BASIS, basis)
-    metric = metric_irreps(integrals, 0.5, basis, water.number)
-    block = np.where(basis.mask[basis.rows(water.number)], np.random.default_rng(8).normal(size=(3, basis.width)), 0.0)
-    x = block[basis.mask[basis.rows(water.number)]]
-    c = to_pyscf(block, basis, water.number)
-    assert x @ metric @ x == pytest.approx(c @ (integrals.coulomb + 0.5 * integrals.overlap) @ c, rel=1e-12)
 
 
 def test_linear_dependence_is_refused(basis: Basis, water: Molecule, water_scf: dft.rks.RKS) -> None:
@@ -160,17 +138,13 @@ def test_an_ion_keeps_its_charge_and_dipole(basis: Basis) -> None:
 
 
 def test_the_fitted_file_holds_what_was_fitted(tiny_fits: Path, basis: Basis) -> None:
-    """Coefficients, metric with its weight, and grids: of the test frames and of the last training frames."""
+    """Coefficients and grids: of the test frames and of the last training frames."""
     labels, fits = read_labels(tiny_fits.with_name("labels.h5")), read_fits(tiny_fits)
     assert fits.grid_frame.tolist() == [5, 6, 7, 8, 9]
-    frames = np.array([4, 8])
-    for f, packed in zip(frames.tolist(), fits.metrics(frames)):
+    for f in (4, 8):
         integrals = project(labels.frame(f), labels.density_matrix(f), AO_BASIS, basis)
-        metric = metric_irreps(integrals, 0.5, basis, labels.frame(f).number)
-        assert packed == pytest.approx(metric[np.tril_indices(len(metric))].astype("f4"), rel=1e-6, abs=1e-6)
         own = fit(labels.frame(f), integrals, labels.dipole[f], basis).coefficient
         assert fits.coefficient[fits.atoms(f)] == pytest.approx(own.astype("f4"), abs=1e-6)
-    assert fits.overlap_weight == 0.5
     grid = density_on_grid(labels.frame(8), labels.density_matrix(8), AO_BASIS, 0)
     assert np.array_equal(fits.grid(8).point, grid.point)
     assert fits.grid(8).density == pytest.approx(grid.density, abs=1e-6)

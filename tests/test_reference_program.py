@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
@@ -62,10 +65,41 @@ def test_a_fault_is_one_line_with_exit_code_2_and_leaves_nothing(tmp_path: Path)
 
 
 def test_an_element_the_basis_lacks_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
-    done = reference("molecule=NH3", f"data_dir={tmp_path}", *CHEAP)
+    done = reference("molecule=PH3", f"data_dir={tmp_path}", *CHEAP)
     assert done.returncode == 2
-    assert "no functions for Z=[7]; it knows Z=[1, 6, 8]" in done.stderr
+    assert "no functions for Z=[15]; it knows Z=[1, 6, 7, 8, 9, 16, 17]" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_label_file_is_checked_and_fitted_without_its_molecule(tiny_fits: Path, tmp_path: Path) -> None:
+    """task=check prints a table; a wrong dipole stops it and the frame is named; task=fit with out= makes a small file."""
+    labels = tiny_fits.with_name("labels.h5")
+    done = reference("task=check", f"labels={labels}", "check.frames=9")
+    assert done.returncode == 0, done.stderr
+    table = {line[:34].strip(): line.split() for line in done.stdout.splitlines()}
+    assert {"electrons", "dipole", "second moment", "net force", "RMSD of test from train"} <= set(table)
+    bad = tmp_path / "bad.h5"
+    shutil.copy(labels, bad)
+    with h5py.File(bad, "r+") as file:
+        file["dipole"][4, 1] += 1e-3
+    done = reference("task=check", f"labels={bad}")
+    assert done.returncode == 2
+    assert "WRONG" in done.stdout
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert re.search(r"bad.h5, frame 4: dipole is off, 1.00e-03 e bohr found; expected at most 1.0e-05", errors[0])
+
+    small = ("fit.points_train=20", "fit.points_test=10", "fit.grid_frames_test=0", "fit.grid_frames_train=0", "fit.grid_level=0")
+    source = f"basis.path={tiny_fits.with_name('basis.json')}"
+    done = reference("task=fit", f"labels={labels}", f"out={tmp_path / 'small.h5'}", source, *small)
+    assert done.returncode == 0, done.stderr
+    assert "nmae_percent_mean none" in done.stdout
+    fits = read_fits(tmp_path / "small.h5")
+    assert (len(fits), len(fits.grid_frame)) == (10, 0)
+    for wrong, message in (("task=label", "expected task=check or fit"), ("check.frames=0", "check.frames is 0")):
+        done = reference("molecule=H2O", f"labels={labels}", "task=check", wrong, f"data_dir={tmp_path}")
+        assert done.returncode == 2
+        assert message in done.stderr
 
 
 def test_settings_have_the_types_of_their_defaults() -> None:

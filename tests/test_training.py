@@ -27,9 +27,8 @@ from densnet.data.harmonic import HarmonicData, write_harmonic
 from densnet.errors import BasisError, ConfigError, DataError, ModelError
 from densnet.model.checkpoint import Architecture, DensitySettings, EnergySettings, load_model, read_model
 from densnet.model.densnet import DensNet
-from densnet.structures import Density, Molecule, Molecules
+from densnet.structures import Molecule, Molecules
 from densnet.training.averaging import ExponentialAverage
-from densnet.training.evaluate import evaluate, nmae_on_grid
 from densnet.training.objectives import ForceLoss, MetricLoss, metric_squares
 from densnet.training.run import export, find_checkpoint, refuse_sweep_with_ddp, start_model
 from densnet.training.stage import OptimizerSettings, Stage
@@ -157,42 +156,6 @@ def test_a_killed_run_resumes_to_the_same_model(tiny_fits: Path, tmp_path: Path)
     final = torch.load(tmp_path / "cut/run2/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     exported = load_file(tmp_path / "cut/model/model.safetensors")
     assert all(torch.equal(exported[k.removeprefix("model.")], v) for k, v in final.items())  # what is exported is the EMA
-
-
-def test_evaluation_sees_an_error(data: FitsDataModule) -> None:
-    """A model whose network is silent predicts the mean shape: NMAE above the floor."""
-    model = start_model(TINY, data, None, energy=True).model.eval()
-    result = evaluate(model, data.fits, data.test_frames, progress=False)
-    assert result.frames == result.grid_frames == 3
-    assert result.fit_floor_percent < result.nmae_percent
-
-
-def test_evaluation_against_single_molecules(data: FitsDataModule) -> None:
-    """Every figure in its unit, computed frame by frame from the predictions."""
-    model, fits = start_model(TINY, data, None, energy=True).model.eval(), data.fits
-    energy, force, dipole = [], [], []
-    for f in data.test_frames.tolist():
-        result = model.predict(Molecules.of([fits.frame(f)]))
-        assert result.force is not None
-        energy.append(abs(float(result.energy) - fits.energy[f]))
-        force.append(np.abs(result.force.numpy() - fits.force[fits.atoms(f)]).mean())
-        dipole.append(np.linalg.norm(result.dipole[0].numpy() - fits.dipole[f]))
-    found = evaluate(model, fits, data.test_frames, batch_size=2, progress=False)
-    assert found.energy_mae_meV == pytest.approx(27211.386 * np.mean(energy), rel=1e-4)
-    assert found.force_mae_meV_per_A == pytest.approx(51422.067 * np.mean(force), rel=1e-4)
-    assert found.dipole_mae_mD == pytest.approx(2541.746 * np.mean(dipole), rel=1e-4)
-    floors = [fits.fit_nmae[np.flatnonzero(fits.grid_frame == f)[0]] for f in data.test_frames]
-    assert found.fit_floor_percent == pytest.approx(np.mean(floors), rel=1e-6)
-    assert found.nmae_worst_percent > found.nmae_percent
-
-
-def test_evaluation_weighs_the_grid(data: FitsDataModule) -> None:
-    """The fitted coefficients themselves have the error that the fit, with PySCF's evaluator, stored."""
-    model, fits = start_model(TINY, data, None, energy=True).model, data.fits
-    for f, floor in zip(fits.grid_frame.tolist(), fits.fit_nmae):
-        exponent = torch.as_tensor(fits.basis.slot_exponent[fits.basis.rows(fits.frame(f).number)])
-        found = nmae_on_grid(model, fits, f, Density(torch.as_tensor(fits.coefficient[fits.atoms(f)]), exponent))
-        assert found == pytest.approx(floor, rel=1e-5)
 
 
 class Probe(lightning.Callback):
@@ -403,14 +366,6 @@ def test_training_the_density_drops_an_energy_made_for_another(data: FitsDataMod
     export(tmp_path / "full", start_model(TINY, data, None, energy=True), "{}")
     assert start_model(TINY, data, str(tmp_path / "full"), energy=False).model.energy is None
     assert start_model(TINY, data, str(tmp_path / "full"), energy=True).model.energy is not None
-
-
-def test_data_without_anything_to_test_on_are_refused_before_training(tiny_fits: Path, tmp_path: Path) -> None:
-    (tmp_path / "no_grid.h5").write_bytes(tiny_fits.read_bytes())
-    with h5py.File(tmp_path / "no_grid.h5", "r+") as file:
-        file["grid_frame"][...] = 0  # a training frame
-    with pytest.raises(DataError, match="3 test frames and a density grid for none"):
-        FitsDataModule(str(tmp_path / "no_grid.h5"), batch_size=3, validation=2)
 
 
 @pytest.mark.parametrize(

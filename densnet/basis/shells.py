@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from e3nn import o3
 
 from densnet.errors import BasisError
+from densnet.files import write_text
 
 SCHEMA, VERSION = "densnet/basis", 1
 LIBRARY = Path(__file__).parent / "library"
@@ -170,10 +170,7 @@ class Basis:
         return basis
 
     def save(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(self.to_json())
-        os.replace(temporary, path)
+        write_text(path, self.to_json())
 
     @staticmethod
     def load(path: Path | str) -> Basis:

@@ -2,21 +2,24 @@
 
 F frames, N atoms in all frames together:
 
-    attributes      schema="densnet/fits", version=1, units="atomic", basis (the whole JSON), basis_hash, labels_hash,
-                    level (JSON of the level of theory), overlap_weight (mu of M = J + mu S, hartree*bohr), report (JSON)
+    attributes      schema="densnet/fits", version=2, units="atomic", basis (the whole JSON), basis_hash, labels_hash,
+                    level (JSON of the level of theory), settings (JSON of those of the fit), report (JSON)
     frame_ptr, number, position, force, energy, charge, dipole, quadrupole, split, source     as in the label format
-    coefficient     (N, width) deformation coefficients, exact charge and dipole
-    metric_ptr      (F+1,) and metric: packed lower triangles of M over the existing functions, float32
-    grid_frame      (K,) frames with a real-space grid; grid_ptr (K+1,), grid_point (G, 3) bohr, grid_weight (G,),
+    coefficient     (C,) deformation coefficients, exact charge and dipole: for every atom those of the functions it has
+    sample_ptr      (F+1,) samples of frame f are sample_ptr[f]:sample_ptr[f+1]; a frame may have none
+    sample_point    (P, 3) bohr, sample_weight (P,), sample_density (P,) SCF density, e/bohr^3: over the samples of a frame,
+                    sum weight * f(point) estimates the integral of f without bias
+    grid_frame      (K,) frames with a whole quadrature grid; grid_ptr (K+1,), grid_point (G, 3) bohr, grid_weight (G,),
                     grid_density (G,) SCF density, e/bohr^3
     fit_nmae        (K,) percent, the fit floor of those frames
+
+All but the small arrays is float32.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -30,12 +33,17 @@ from densnet.data.store import create_hdf5, open_hdf5
 from densnet.errors import DataError
 from densnet.structures import Molecule
 
-SCHEMA, VERSION = "densnet/fits", 1
+SCHEMA, VERSION = "densnet/fits", 2
+PACKED = {"compression": "gzip", "shuffle": True}
+AGAIN = "fit the labels again (python -m densnet.reference task=fit)"
 
 
 @dataclass(frozen=True)
 class DensityGrid:
-    """Becke grid of one frame. point: (G, 3) bohr; weight: (G,); density: (G,) SCF density, e/bohr^3 (all float32)."""
+    """Points for integrals over space of one frame, a whole Becke grid or samples of one.
+
+    point: (G, 3) bohr; weight: (G,); density: (G,) SCF density, e/bohr^3 (all float32).
+    """
 
     point: np.ndarray
     weight: np.ndarray
@@ -44,44 +52,53 @@ class DensityGrid:
 
 @dataclass(frozen=True)
 class FittedFrame:
-    """What the fit of one frame adds to its label. coefficient: (N, width); metric: packed; the rest diagnostics."""
+    """What the fit of one frame adds to its label. coefficient: (N, width); the rest diagnostics and real-space reference.
+
+    nmae_percent, sampled_nmae_percent: fit floor by the grid and by the samples, None without them.
+    """
 
     coefficient: np.ndarray
-    metric: np.ndarray
     condition: float
     electrons_error: float
     dipole_error: float
     grid: DensityGrid | None
     nmae_percent: float | None
+    samples: DensityGrid | None
+    sampled_nmae_percent: float | None
 
 
 @dataclass(frozen=True)
 class FitReport:
     """Quality of a fitted data set: the error no model trained on it can be expected to beat.
 
-    nmae_percent: fit floor, mean and worst over the frames with a grid, against the SCF density; condition: worst.
+    functions: of the first frame; nmae_percent: fit floor against the SCF density, mean and worst over the frames with a grid;
+    sampled_nmae_percent_mean: its estimate from the samples, mean over the frames with samples; None without such frames;
+    condition: worst, of the unit-diagonal Coulomb metric.
     """
 
     frames: int
     functions: int
-    nmae_percent_mean: float
-    nmae_percent_worst: float
+    nmae_percent_mean: float | None
+    nmae_percent_worst: float | None
     grid_frames: int
+    sampled_nmae_percent_mean: float | None
+    sampled_frames: int
     electrons_max_error: float
     dipole_max_error_mD: float
     condition_worst: float
-    wall_s: float
 
 
 @dataclass(frozen=True)
 class Fits:
-    """A fitted data set in memory, except the metric and the grids, which stay on disk until asked for."""
+    """A fitted data set in memory, except grids and samples, which stay on disk until asked for.
+
+    coefficient: (N, width) float32, zero where an atom lacks the function; sample_ptr: (F+1,).
+    """
 
     path: Path
     basis: Basis
     level: Level
     labels_hash: str
-    overlap_weight: float
     report: FitReport
     frame_ptr: np.ndarray
     number: np.ndarray
@@ -92,6 +109,7 @@ class Fits:
     dipole: np.ndarray
     quadrupole: np.ndarray
     coefficient: np.ndarray
+    sample_ptr: np.ndarray
     split: np.ndarray
     source: np.ndarray
     grid_frame: np.ndarray
@@ -120,15 +138,31 @@ class Fits:
         where = np.flatnonzero(self.grid_frame == f)
         if not where.size:
             raise DataError(f"{self.path} holds no density grid for frame {f}; fit again with more fit.grid_frames")
-        with open_hdf5(self.path, SCHEMA, VERSION) as file:
-            block = slice(*file["grid_ptr"][where[0] : where[0] + 2])
-            return DensityGrid(file["grid_point"][block], file["grid_weight"][block], file["grid_density"][block])
+        with open_hdf5(self.path, SCHEMA, VERSION, AGAIN) as file:
+            return _points(file, "grid", slice(*file["grid_ptr"][where[0] : where[0] + 2]))
 
-    def metrics(self, frames: np.ndarray) -> list[np.ndarray]:
-        """Packed lower triangles of M for these frames, float32."""
-        with open_hdf5(self.path, SCHEMA, VERSION) as file:
-            pointer = file["metric_ptr"][:]
-            return [file["metric"][pointer[f] : pointer[f + 1]] for f in frames]
+    def samples(self, f: int) -> DensityGrid | None:
+        """The importance-sampled real-space reference of frame f, None if the file holds none for it.
+
+        Raises DataError if it holds values that are not finite.
+        """
+        return self.samples_of(np.array([f]))[0]
+
+    def samples_of(self, frames: np.ndarray) -> list[DensityGrid | None]:
+        """`samples` of several frames in one go."""
+        out: list[DensityGrid | None] = []
+        with open_hdf5(self.path, SCHEMA, VERSION, AGAIN) as file:
+            for f in frames.tolist():
+                block = slice(*self.sample_ptr[f : f + 2].tolist())
+                found = _points(file, "sample", block) if block.stop > block.start else None
+                if found is not None and not all(np.isfinite(x).all() for x in (found.point, found.weight, found.density)):
+                    raise DataError(f"{self.path}: samples of frame {f} are not finite; expected numbers; {AGAIN}")
+                out.append(found)
+        return out
+
+
+def _points(file: h5py.File, kind: str, block: slice) -> DensityGrid:
+    return DensityGrid(*(np.asarray(file[f"{kind}_{name}"][block]) for name in ("point", "weight", "density")))
 
 
 Settings = TypeVar("Settings", Level, FitReport)
@@ -142,29 +176,52 @@ def _record(kind: type[Settings], text: str, path: Path | str) -> Settings:
 
 
 def read_fits(path: Path | str) -> Fits:
-    """Read a fitted data set. Raises DataError if it is missing, truncated, foreign, or holds values that are not finite."""
-    with open_hdf5(path, SCHEMA, VERSION) as file:
+    """Read a fitted data set. Raises DataError if it is missing, truncated, foreign, inconsistent, or holds values that are
+
+    not finite (which quantity, which frame).
+    """
+    with open_hdf5(path, SCHEMA, VERSION, AGAIN) as file:
         basis = Basis.from_json(file.attrs["basis"])
         arrays = {
             name: file[name][:]
-            for name in ("frame_ptr", "number", "position", "force", "energy", "charge", "dipole", "quadrupole", "coefficient")
+            for name in ("frame_ptr", "number", "position", "force", "energy", "charge", "dipole", "quadrupole", "sample_ptr")
         }
+        arrays["coefficient"] = _padded(file["coefficient"][:], basis, arrays["number"], path)
+        ends = arrays["sample_ptr"][-1]
+        if arrays["sample_ptr"].shape != arrays["frame_ptr"].shape or ends != len(file["sample_weight"]):
+            raise DataError(f"{path}: sample_ptr ends at {ends}; expected {len(file['sample_weight'])} samples; {AGAIN}")
         for name, array in arrays.items():
             if not np.isfinite(array).all():
-                raise DataError(f"{path} has {name} values that are not finite; expected numbers; fit the labels again")
+                row = int(np.argwhere(~np.isfinite(array))[0, 0])
+                frame = (
+                    row if len(array) == len(arrays["energy"]) else np.searchsorted(arrays["frame_ptr"], row, side="right") - 1
+                )
+                raise DataError(f"{path}: {name} of frame {frame} is not finite; expected numbers; {AGAIN}")
         return Fits(
             path=Path(path),
             basis=basis,
             level=_record(Level, file.attrs["level"], path),
             labels_hash=str(file.attrs["labels_hash"]),
-            overlap_weight=float(file.attrs["overlap_weight"]),
             report=_record(FitReport, file.attrs["report"], path),
-            split=file["split"].asstr()[:],
-            source=file["source"].asstr()[:],
+            split=file["split"].asstr()[:].astype(np.str_),
+            source=file["source"].asstr()[:].astype(np.str_),
             grid_frame=file["grid_frame"][:],
             fit_nmae=file["fit_nmae"][:],
             **arrays,
         )
+
+
+def _padded(flat: np.ndarray, basis: Basis, number: np.ndarray, path: Path | str) -> np.ndarray:
+    """(N, width) block of coefficients stored without those of functions that do not exist."""
+    mask = basis.mask[basis.rows(number)]
+    if flat.size != mask.sum():
+        raise DataError(
+            f"{path} has {flat.size} coefficients but its basis {basis.name} has {mask.sum()} functions for these atoms; "
+            f"expected as many; {AGAIN}"
+        )
+    block = np.zeros(mask.shape, dtype=np.float32)
+    block[mask] = flat
+    return block
 
 
 def labels_hash(labels: Labels) -> str:
@@ -176,45 +233,55 @@ def labels_hash(labels: Labels) -> str:
 
 
 class FitsWriter:
-    """Writes frames one by one into an open file of `create_hdf5`, then `finish` adds the small arrays and the report."""
+    """Writes frames one by one into an open file of `create_hdf5`, then `finish` adds the small arrays and the report.
 
-    def __init__(self, file: h5py.File, labels: Labels, basis: Basis, overlap_weight: float) -> None:
+    settings: of the fit, kept as JSON; points: samples of a frame at most.
+    """
+
+    def __init__(self, file: h5py.File, labels: Labels, basis: Basis, settings: str, points: int) -> None:
         self.file, self.labels = file, labels
+        self.mask = basis.mask[basis.rows(labels.number)]
         file.attrs.update(units="atomic", basis=basis.to_json(), basis_hash=basis.hash, labels_hash=labels_hash(labels))
-        file.attrs.update(level=json.dumps(asdict(labels.level)), overlap_weight=overlap_weight)
-        self.pointer: dict[str, list[int]] = {"metric_ptr": [0], "grid_ptr": [0]}
+        file.attrs.update(level=json.dumps(asdict(labels.level)), settings=settings)
+        self.pointer: dict[str, list[int]] = {"sample_ptr": [0], "grid_ptr": [0]}
         self.coefficient: list[np.ndarray] = []
         self.grid_frame: list[int] = []
         self.nmae: list[float] = []
-        for name, width in (("metric", None), ("grid_point", 3), ("grid_weight", None), ("grid_density", None)):
-            shape = (0,) if width is None else (0, width)
-            file.create_dataset(name, shape, maxshape=(None, *shape[1:]), dtype="f4", chunks=(1 << 16, *shape[1:]))
+        for kind, chunk in (("sample", max(points, 1)), ("grid", 1 << 16)):  # samples are read frame by frame
+            for name, shape in (("point", (3,)), ("weight", ()), ("density", ())):
+                file.create_dataset(
+                    f"{kind}_{name}", (0, *shape), maxshape=(None, *shape), dtype="f4", chunks=(chunk, *shape), **PACKED
+                )
 
-    def _append(self, name: str, values: np.ndarray) -> int:
-        dataset = self.file[name]
-        assert isinstance(dataset, h5py.Dataset)
-        dataset.resize(len(dataset) + len(values), axis=0)
-        dataset[-len(values) :] = values
-        return len(dataset)
+    def _append(self, kind: str, points: DensityGrid) -> None:
+        start = self.pointer[f"{kind}_ptr"][-1]
+        for name, values in (("point", points.point), ("weight", points.weight), ("density", points.density)):
+            dataset = self.file[f"{kind}_{name}"]
+            assert isinstance(dataset, h5py.Dataset)
+            dataset.resize(start + len(values), axis=0)
+            dataset[start:] = values
 
     def add(self, index: int, frame: FittedFrame) -> None:
+        """The frames of the labels, in order."""
         self.coefficient.append(frame.coefficient)
-        self.pointer["metric_ptr"].append(self._append("metric", frame.metric))
+        samples = self.pointer["sample_ptr"]
+        if frame.samples is not None:
+            self._append("sample", frame.samples)
+        samples.append(samples[-1] + (0 if frame.samples is None else len(frame.samples.weight)))
         if frame.grid is not None and frame.nmae_percent is not None:
-            self._append("grid_point", frame.grid.point)
-            self._append("grid_weight", frame.grid.weight)
-            self.pointer["grid_ptr"].append(self._append("grid_density", frame.grid.density))
+            self._append("grid", frame.grid)
+            self.pointer["grid_ptr"].append(self.pointer["grid_ptr"][-1] + len(frame.grid.weight))
             self.grid_frame.append(index)
             self.nmae.append(frame.nmae_percent)
 
     def finish(self, report: FitReport) -> None:
         self.file.attrs["report"] = json.dumps(asdict(report))
         for name in ("frame_ptr", "number", "position", "force", "energy", "charge", "dipole", "quadrupole"):
-            self.file[name] = getattr(self.labels, name)
-        strings: Iterable[tuple[str, np.ndarray]] = (("split", self.labels.split), ("source", self.labels.source))
-        for name, values in strings:
-            self.file.create_dataset(name, data=[str(v) for v in values], dtype=h5py.string_dtype())
-        self.file["coefficient"] = np.concatenate(self.coefficient).astype("f4")
+            self.file.create_dataset(name, data=getattr(self.labels, name), **PACKED)
+        for name, values in (("split", self.labels.split), ("source", self.labels.source)):
+            self.file.create_dataset(name, data=np.char.encode(np.asarray(values, dtype=np.str_)), **PACKED)
+        flat = np.concatenate(self.coefficient)[self.mask].astype("f4")
+        self.file.create_dataset("coefficient", data=flat, **PACKED)
         for name, values in self.pointer.items():
             self.file[name] = np.array(values, dtype=np.int64)
         self.file["grid_frame"] = np.array(self.grid_frame, dtype=np.int64)

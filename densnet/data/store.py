@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +10,12 @@ from typing import Any
 import h5py
 
 from densnet.errors import DataError
+from densnet.files import replacing
 
 
 @contextmanager
-def open_hdf5(path: Path | str, schema: str, version: int) -> Iterator[Any]:
-    """An existing file (h5py.File) of this schema and version, open for reading.
+def open_hdf5(path: Path | str, schema: str, version: int, remedy: str = "give another file") -> Iterator[Any]:
+    """An existing file (h5py.File) of this schema and version, open for reading. remedy: what to do about another version.
 
     Raises DataError if it is missing, truncated, not HDF5, of another schema or version, or lacks a dataset or attribute.
     """
@@ -27,9 +26,7 @@ def open_hdf5(path: Path | str, schema: str, version: int) -> Iterator[Any]:
         with h5py.File(path, "r") as file:
             found = file.attrs.get("schema", "none"), file.attrs.get("version", 0)
             if found != (schema, version):
-                raise DataError(
-                    f"{path} has schema {found[0]} version {found[1]}; expected {schema} version {version}; give another file"
-                )
+                raise DataError(f"{path} has schema {found[0]} version {found[1]}; expected {schema} version {version}; {remedy}")
             yield file
     except (OSError, KeyError) as error:
         reason = " ".join(str(error).split()).strip("'\"")
@@ -44,17 +41,7 @@ def create_hdf5(path: Path | str, schema: str, version: int) -> Iterator[h5py.Fi
 
     The bytes depend on the contents alone (no time stamps), so equal data give equal files.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    try:
-        with h5py.File(temporary, "w") as file:
-            file.attrs["schema"] = schema
-            file.attrs["version"] = version
-            yield file
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["schema"] = schema
+        file.attrs["version"] = version
+        yield file

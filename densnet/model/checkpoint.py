@@ -11,6 +11,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -38,9 +39,14 @@ class DensitySettings:
     neighbours: float = 8.0
     parity: str = "natural"
     overlap_weight: float = 0.5
+    flexible: float = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lmax", tuple(self.lmax))
+        if not 1.0 <= self.flexible <= 2.0:
+            raise ConfigError(
+                f"flexible is {self.flexible:g}; expected 1 (fixed exponents) to 2 (between half and twice those of the basis)"
+            )
         if self.parity not in ("natural", "both"):
             raise ConfigError(f"parity is {self.parity!r}; expected 'natural' or 'both'; see conf/model")
         if self.channels < 1 or not self.lmax or self.cutoff_angstrom <= 0:
@@ -100,10 +106,11 @@ def build_density(settings: DensitySettings, basis: Basis) -> DensityNetwork:
         neighbours=settings.neighbours,
         parity=settings.parity,
         overlap_weight=settings.overlap_weight,
+        flexible=settings.flexible,
     )
 
 
-def build_energy(settings: EnergySettings, basis: Basis) -> EnergyNetwork:
+def build_energy(settings: EnergySettings, basis: Basis, flexible: bool) -> EnergyNetwork:
     return EnergyNetwork(
         basis,
         channels=settings.channels,
@@ -115,17 +122,20 @@ def build_energy(settings: EnergySettings, basis: Basis) -> EnergyNetwork:
         neighbours=settings.neighbours,
         invariants=settings.invariants,
         overlap_weight=settings.overlap_weight,
+        flexible=flexible,
     )
 
 
 def build(architecture: Architecture, basis: Basis) -> DensNet:
     """A fresh, untrained model."""
-    energy = None if architecture.energy is None else build_energy(architecture.energy, basis)
+    flexible = architecture.density.flexible > 1
+    energy = None if architecture.energy is None else build_energy(architecture.energy, basis, flexible)
     return DensNet(basis, build_density(architecture.density, basis), energy)
 
 
-def _hash(weights: dict[str, torch.Tensor], architecture: Architecture, basis: Basis) -> str:
-    digest = hashlib.sha256(basis.hash.encode() + json.dumps(asdict(architecture), sort_keys=True).encode())
+def _hash(weights: dict[str, torch.Tensor], architecture: dict[str, Any], basis: Basis) -> str:
+    """architecture: as the file has it, so that a setting which densnet learns later does not change older models."""
+    digest = hashlib.sha256(basis.hash.encode() + json.dumps(architecture, sort_keys=True).encode())
     for name in sorted(weights):
         digest.update(name.encode() + weights[name].cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -136,7 +146,7 @@ def save_model(folder: Path | str, model: DensNet, architecture: Architecture, p
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    model.hash = _hash(weights, architecture, model.basis)
+    model.hash = _hash(weights, asdict(architecture), model.basis)
     content = {
         "schema": SCHEMA,
         "version": VERSION,
@@ -202,7 +212,7 @@ def read_model(folder: Path | str, device: torch.device | str = "cpu") -> ModelF
             f"{', '.join(sorted(unexpected)[:3]) or 'nothing'}; expected the weights that model.json beside it describes; "
             "copy both files again, or train again if densnet itself has changed"
         )
-    model.hash = _hash(weights, architecture, basis)
+    model.hash = _hash(weights, raw["architecture"], basis)
     if model.hash != raw["hash"]:
         raise ModelError(
             f"{folder} has hash {model.hash} but model.json says {raw['hash']}; the two files are not of one model; copy again"

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import log
 
 import torch
 from e3nn import o3
 from torch import Tensor, nn
 
+from densnet.basis import moments
 from densnet.basis.shells import Basis
 from densnet.data.neighbours import neighbours
 from densnet.errors import BasisError
 from densnet.model.scaling import CoefficientFrame
 from densnet.nn.interaction import Interaction, Irreps
 from densnet.nn.radial import RadialBasis
-from densnet.nn.readout import ToShells
+from densnet.nn.readout import ToExponents, ToShells
 from densnet.structures import Density, Molecules
 
 
@@ -30,7 +32,8 @@ class DensityNetwork(nn.Module):
     basis: the density basis; channels: per irrep; lmax: l of the features after each layer (the last one is replaced by the
     basis' l); cutoff: bohr; radial: Bessel functions; hidden: width of the radial networks; neighbours: typical number of
     neighbours, scales the sums; parity: "natural" keeps irreps of parity (-1)^l, "both" all of O(3); overlap_weight: mu of
-    the one-centre metric that whitens the targets, hartree*bohr.
+    the one-centre metric that whitens the targets, hartree*bohr; flexible: exponents that follow the environment within a
+    factor of this (1.3 lets them range from alpha_0/1.3 to 1.3 alpha_0); 1 keeps them fixed.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class DensityNetwork(nn.Module):
         neighbours: float,
         parity: str,
         overlap_weight: float,
+        flexible: float = 1.0,
     ) -> None:
         super().__init__()
         self.cutoff = cutoff
@@ -63,6 +67,8 @@ class DensityNetwork(nn.Module):
             for i, (a, b) in enumerate(pairwise(features))
         )
         self.readout = ToShells(len(basis.numbers), basis.multiplicity, channels)
+        self.bound = log(flexible)
+        self.exponents = ToExponents(len(basis.numbers), sum(basis.multiplicity), channels) if flexible > 1 else None
 
     def forward(self, molecules: Molecules) -> Density:
         """Coefficients (N, width) with sum of integrals equal to minus the molecule's charge.
@@ -84,11 +90,26 @@ class DensityNetwork(nn.Module):
         for layer, lmax in zip(self.layers, self.lmax):
             h = layer(h, y[:, : (lmax + 1) ** 2], radial, envelope, edges)
         coefficient = self.frame.decode(self.readout(h, row), row)
-        return Density(self._exact_charge(coefficient, molecules, row), self.frame.exponent[row])
+        exponent = self._exponents(h, row)
+        return Density(self._exact_charge(coefficient, exponent, molecules, row), exponent)
 
-    def _exact_charge(self, coefficient: Tensor, molecules: Molecules, row: Tensor) -> Tensor:
-        """Move s coefficients along W^-1 q until the integral is exact (rescaling instead would move the dipole)."""
-        q, response = self.frame.charge[row], self.frame.charge_response[row]
+    def _exponents(self, h: Tensor, row: Tensor) -> Tensor:
+        """(N, slots) alpha_0 exp(bound tanh(t)), t linear in the invariant features; 1 where there is no shell."""
+        exponent = self.frame.exponent[row]
+        if self.exponents is None:
+            return exponent
+        factor = torch.exp(self.bound * torch.tanh(self.exponents(h, row).to(torch.float64)))
+        return torch.where(self.frame.exists[row], exponent * factor, exponent)
+
+    def _exact_charge(self, coefficient: Tensor, exponent: Tensor, molecules: Molecules, row: Tensor) -> Tensor:
+        """Move s coefficients along W^-1 q until the integral is exact (rescaling instead would move the dipole).
+
+        q are the integrals with the exponents actually used; W is that of the fixed ones, which only sets the direction.
+        """
+        response = self.frame.charge_response[row]
+        q = self.frame.charge[row]
+        if self.exponents is not None:
+            q = moments.monopole(exponent[:, : q.shape[1]]) * self.frame.exists[row][:, : q.shape[1]]
         s = coefficient[:, : q.shape[1]]
         excess = molecules.sum((q * s).sum(1)) + molecules.charge
         step = excess / molecules.sum((q * response).sum(1))

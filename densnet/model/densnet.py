@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import nn
 
@@ -12,7 +10,7 @@ from densnet.errors import ModelError
 from densnet.model.density import DensityNetwork
 from densnet.model.energy import EnergyNetwork
 from densnet.observables.multipoles import dipole
-from densnet.structures import Molecules, Prediction
+from densnet.structures import Density, Molecules, Prediction
 
 
 class DensNet(nn.Module):
@@ -58,6 +56,6 @@ class DensNet(nn.Module):
             raise ModelError("this model has a density network only; energies and forces need stage=energy or joint first")
         with torch.enable_grad() if forces else torch.no_grad():
             result = self(molecules, forces=forces)
-        density = replace(result.density, coefficient=result.density.coefficient.detach())
+        density = Density(result.density.coefficient.detach(), result.density.exponent.detach())
         force = None if result.force is None else result.force.detach()
         return Prediction(result.energy.detach(), force, result.dipole.detach(), density)

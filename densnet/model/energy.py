@@ -11,7 +11,7 @@ from densnet.model.density import harmonics
 from densnet.model.scaling import CoefficientFrame
 from densnet.nn.interaction import SILU_GAIN, Interaction, Irreps, unit_linear
 from densnet.nn.radial import RadialBasis
-from densnet.nn.readout import FromShells
+from densnet.nn.readout import FromExponents, FromShells
 from densnet.structures import Density, Molecules
 
 
@@ -23,7 +23,7 @@ class EnergyNetwork(nn.Module):
     to the training energies and forces (densnet.training.run.fit_references) and live in the checkpoint.
 
     channels, layers, lmax, cutoff (bohr), radial, hidden, neighbours, overlap_weight: as for the density network;
-    invariants: squared norms per l.
+    invariants: squared norms per l; flexible: the exponents of the density move, so they are an input too.
     """
 
     shift: Tensor
@@ -42,6 +42,7 @@ class EnergyNetwork(nn.Module):
         neighbours: float,
         invariants: int,
         overlap_weight: float,
+        flexible: bool = False,
     ) -> None:
         super().__init__()
         self.cutoff, self.lmax = cutoff, min(lmax, basis.lmax)
@@ -50,6 +51,7 @@ class EnergyNetwork(nn.Module):
         self.embedding = nn.Embedding(n_elements, channels)
         self.from_shells = FromShells(n_elements, basis.multiplicity[: self.lmax + 1], channels)
         self.to_invariants = FromShells(n_elements, basis.multiplicity, invariants)
+        self.from_exponents = FromExponents(n_elements, sum(basis.multiplicity), channels) if flexible else None
         self.mix = nn.Sequential(
             unit_linear(2 * channels + invariants * (basis.lmax + 1), hidden, bias=True),
             nn.SiLU(),
@@ -80,6 +82,8 @@ class EnergyNetwork(nn.Module):
         features = self.from_shells(blocks[: self.lmax + 1], row)
         squares = [(x.square().mean(1) + 1e-6).sqrt() for x in self.to_invariants(blocks, row)]
         start = self.mix(torch.cat([self.embedding(row), features[0][:, 0], *squares], dim=-1))
+        if self.from_exponents is not None:
+            start = start + self.from_exponents(torch.log(density.exponent / self.frame.exponent[row]).to(dtype), row)
         h = torch.cat([start[:, None, :], *features[1:]], dim=1)
         edges = neighbours(molecules, self.cutoff)
         y = harmonics(edges.vector.to(dtype), self.lmax)

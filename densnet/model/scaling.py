@@ -25,6 +25,7 @@ class CoefficientFrame(nn.Module):
 
     rows: Tensor
     exponent: Tensor
+    exists: Tensor
     mean: Tensor
     charge: Tensor
     charge_response: Tensor
@@ -39,6 +40,7 @@ class CoefficientFrame(nn.Module):
         exists = torch.as_tensor(basis.slot_mask)
         # The frame stays in float64 whatever the networks use: moments and exact charge are computed from it.
         self.register_buffer("exponent", exponent, persistent=False)
+        self.register_buffer("exists", exists, persistent=False)
         n_elements, start = exponent.shape[0], 0
         for l, n in enumerate(basis.multiplicity):
             a, there = exponent[:, start : start + n], exists[:, start : start + n]

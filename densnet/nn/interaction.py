@@ -160,6 +160,7 @@ class Interaction(nn.Module):
         )
         self.before = ChannelMix(irreps_in, channels, channels)
         self.paths_per_output = [sum(i == o for _, _, i in paths.triple) for o in range(len(irreps_out.irreps))]
+        self.columns_per_output = [n * (2 * l + 1) for n, (l, _) in zip(self.paths_per_output, irreps_out.irreps)]
         self.after = nn.ModuleList(unit_linear(n * channels, channels) for n in self.paths_per_output)
         self.shared = [(irreps_in.irreps.index(ir), o) for o, ir in enumerate(irreps_out.irreps) if ir in irreps_in.irreps]
         self.own = nn.ModuleList(unit_linear(channels, channels) for _ in self.shared)
@@ -175,12 +176,13 @@ class Interaction(nn.Module):
         edges = harmonics.shape[0]
         matrix = (harmonics @ self.coupling.to(h.dtype)).view(edges, self.irreps_in.dim, self.n_columns)
         product = torch.bmm(matrix.transpose(1, 2), h[source])
-        blocks, column, path = [], 0, 0
-        for n, (l, _) in zip(self.paths_per_output, self.irreps_out.irreps):
-            width = n * (2 * l + 1)
-            block = product[:, column : column + width].view(edges, n, 2 * l + 1, self.channels)
-            blocks.append(block * weight[:, path : path + n, None])
-            column, path = column + width, path + n
+        blocks = []
+        # split, not slices: the backward of a slice writes a zero tensor of the size of the whole product.
+        for product_l, weight_l, (l, _) in zip(
+            product.split(self.columns_per_output, 1), weight.split(self.paths_per_output, 1), self.irreps_out.irreps
+        ):
+            block = product_l.view(edges, weight_l.shape[1], 2 * l + 1, self.channels)
+            blocks.append(block * weight_l[:, :, None])
         return blocks
 
     def forward(self, h: Tensor, harmonics: Tensor, radial: Tensor, envelope: Tensor, edges: Edges) -> Tensor:

@@ -23,6 +23,19 @@ class ToShells(nn.Module):
         return blocks
 
 
+class ToExponents(nn.Module):
+    """Invariant features -> one number per shell, (N, slots); zero-initialised: exponents start where the basis has them."""
+
+    def __init__(self, n_elements: int, slots: int, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(n_elements, slots, channels))
+        self.bias = nn.Parameter(torch.zeros(n_elements, slots))
+
+    def forward(self, h: Tensor, row: Tensor) -> Tensor:
+        """h: (N, components, channels) with the invariants in component 0; row: (N,) element row."""
+        return torch.einsum("nc,nkc->nk", h[:, 0], self.weight[row]) + self.bias[row]
+
+
 class FromShells(nn.Module):
     """One (N, n_l, 2l+1) block per l -> (N, 2l+1, channels) features for each l <= lmax."""
 
@@ -32,3 +45,14 @@ class FromShells(nn.Module):
 
     def forward(self, blocks: Sequence[Tensor], row: Tensor) -> list[Tensor]:
         return [torch.einsum("nkm,nkc->nmc", block, w[row]) for block, w in zip(blocks, self.weight)]
+
+
+class FromExponents(nn.Module):
+    """One number per shell, (N, slots), -> (N, channels); zero for zeros."""
+
+    def __init__(self, n_elements: int, slots: int, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(n_elements, slots, channels) * slots**-0.5)
+
+    def forward(self, x: Tensor, row: Tensor) -> Tensor:
+        return torch.einsum("nk,nkc->nc", x, self.weight[row])

@@ -1,4 +1,4 @@
-"""python -m densnet.reference molecule=water [task=all|sample|label|harmonic|fit] [workers=2] [data_dir=data/water]"""
+"""python -m densnet.reference molecule=water [task=all|sample|label|harmonic|check|fit] [workers=2] [data_dir=data/water]"""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from densnet.cli import job, run
 from densnet.data.geometry import load_geometry
 from densnet.data.harmonic import write_harmonic
 from densnet.data.labels import Level
+from densnet.data.similarity import nearest_rmsd
 from densnet.errors import ConfigError
+from densnet.reference.check import CheckSettings, check_labels, refuse_wrong, table
 from densnet.reference.fit_dataset import BasisSettings, FitSettings, check_basis, fit_labels
 from densnet.reference.harmonic import HarmonicSettings, compute_harmonic
 from densnet.reference.kohn_sham import ScfSettings, check
@@ -22,7 +24,6 @@ from densnet.reference.pipeline import Workers, label_frames
 from densnet.reference.sampling import (
     Frame,
     SamplingSettings,
-    nearest_rmsd,
     read_geometries,
     sample,
     settings_hash,
@@ -31,7 +32,8 @@ from densnet.reference.sampling import (
 from densnet.structures import Molecule
 from densnet.units import ANGSTROM_PER_BOHR
 
-TASKS = ("sample", "label", "harmonic", "fit")
+TASKS = ("sample", "label", "harmonic", "check", "fit")
+OF_LABELS = ("check", "fit")  # need a label file and no geometry
 Settings = TypeVar("Settings")
 
 
@@ -41,28 +43,42 @@ def main(config: DictConfig) -> None:
     if config.task not in ("all", *TASKS):
         raise ConfigError(f"task is {config.task}; expected all, {', '.join(TASKS)}")
     tasks = TASKS if config.task == "all" else (config.task,)
-    folder = Path(config.data_dir or Path("data") / Path(str(config.molecule)).stem)
-    level = _settings(Level, config.level)
-    scf = _settings(ScfSettings, config.scf)
+    if config.labels is not None and config.task not in OF_LABELS:
+        raise ConfigError(f"labels={config.labels} with task={config.task}; expected task=check or fit, which take a label file")
+    # All settings are read before hours of labelling.
+    level, scf = _settings(Level, config.level), _settings(ScfSettings, config.scf)
+    sampling, basis = _settings(SamplingSettings, config.sampling), _settings(BasisSettings, config.basis)
+    fit, checking = _settings(FitSettings, config.fit), _settings(CheckSettings, config.check)
 
-    conformers = load_geometry(str(config.molecule), config.charge)
-    check(conformers[0], level)
+    if set(tasks) - set(OF_LABELS):
+        folder = _folder(config)
+        conformers = load_geometry(str(config.molecule), config.charge)
+        check(conformers[0], level)
+        if "fit" in tasks:
+            check_basis(basis, conformers[0].number.tolist())
+        with Workers(config.workers, scf.threads) as workers:
+            if "sample" in tasks or "label" in tasks:
+                frames = sampled(folder / "geometries.h5", conformers, sampling, workers)
+            if "label" in tasks:
+                label(folder, frames, level, scf, workers, config.retry_failed)
+            if "harmonic" in tasks:
+                harmonic(folder, conformers, level, scf, config.harmonic, workers)
+    labels = Path(config.labels) if config.labels is not None else _folder(config) / "labels.h5"
+    if "check" in tasks:
+        findings = check_labels(labels, checking)
+        print(f"{labels}:\n{table(findings)}")
+        refuse_wrong(labels, findings)
     if "fit" in tasks:
-        check_basis(_settings(BasisSettings, config.basis), conformers[0].number.tolist())
-    with Workers(config.workers, scf.threads) as workers:
-        if "sample" in tasks or "label" in tasks:
-            frames = sampled(folder / "geometries.h5", conformers, _settings(SamplingSettings, config.sampling), workers)
-        if "label" in tasks:
-            label(folder, frames, level, scf, workers, config.retry_failed)
-        if "harmonic" in tasks:
-            harmonic(folder, conformers, level, scf, config.harmonic, workers)
-    if "fit" in tasks:
-        settings = _settings(FitSettings, config.fit)
-        labels = Path(config.labels or folder / "labels.h5")
-        report = fit_labels(labels, _settings(BasisSettings, config.basis), folder / "fits.h5", settings, config.workers)
-        print(f"{folder / 'fits.h5'}:")
+        out = Path(config.out) if config.out is not None else _folder(config) / "fits.h5"
+        report = fit_labels(labels, basis, out, fit, config.workers)
+        print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
         for field in fields(report):
-            print(f"  {field.name} {getattr(report, field.name):.4g}")
+            value = getattr(report, field.name)
+            print(f"  {field.name} {'none' if value is None else format(value, '.4g')}")
+
+
+def _folder(config: DictConfig) -> Path:
+    return Path(config.data_dir or Path("data") / Path(str(config.molecule)).stem)
 
 
 def sampled(path: Path, conformers: list[Molecule], settings: SamplingSettings, workers: Workers) -> list[Frame]:
@@ -74,7 +90,8 @@ def sampled(path: Path, conformers: list[Molecule], settings: SamplingSettings, 
     counts = [sum(frame.split == split for frame in frames) for split in ("train", "test")]
     print(f"{path}: {counts[0]} train and {counts[1]} test geometries")
     if counts[1]:
-        rmsd = nearest_rmsd(frames) * ANGSTROM_PER_BOHR
+        test, train = (np.array([f.molecule.position for f in frames if f.split == split]) for split in ("test", "train"))
+        rmsd = nearest_rmsd(test, train) * ANGSTROM_PER_BOHR
         print(f"RMSD of a test to its nearest train geometry, angstrom: {rmsd.min():.4f} least, {np.median(rmsd):.4f} median")
     return frames
 

@@ -1,125 +1,69 @@
-"""Design a density basis: start even-tempered and large, remove the shells whose loss costs least.
+"""Design density bases: start even-tempered and large, remove the shells that matter least, refine the exponents.
 
-With M = J + mu S and c = M^-1 b, leaving out the functions K raises the squared error of the fit by exactly
+    python -m densnet.reference.design --labels ethanol.h5 water.h5 ... --functions small=380 medium=680 large=870
+        --held-out pyridine.h5 ... --out densnet/basis/library --record docs/results/basis.json
 
-    delta = c_K^T ((M^-1)_KK)^-1 c_K
-
-(the Schur complement of M on K), so one inverse ranks every shell. A shell (element, l, exponent) is removed from all
-atoms of that element at once; its cost is summed over the design frames, each normalised by the |d~|^2_M it starts from, and
-divided by its number of functions, because functions are what training pays for.
-
-    python -m densnet.reference.design --labels a/labels.h5 b/labels.h5 --frames 3 --functions 680 --name mine --out mine.json
-
-`--functions` counts those of the first frame of the first file. All files must be of one level of theory.
+`--functions` counts those of the first frame of the first file. All files must be of one level of theory. The record gives,
+for every molecule, the error of the fit against its SCF density (the fit floor) for every basis.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from ase.data import chemical_symbols
+from scipy.linalg import cho_factor, cho_solve
+from tqdm import tqdm
 
-from densnet.basis.shells import Basis, Element, FreeAtom, Shell
+from densnet.basis.shells import Basis
 from densnet.cli import run
-from densnet.data.labels import read_labels
-from densnet.errors import BasisError
+from densnet.data.labels import Labels, read_labels
+from densnet.errors import BasisError, ConfigError
+from densnet.record import write_record
 from densnet.reference.atoms import free_atom
-from densnet.reference.fitting import project
+from densnet.reference.even_tempered import LMAX, even_tempered, make_basis
+from densnet.reference.fitting import density_on_grid, fit, fitted_density, nmae_percent, project
+from densnet.reference.pruning import prune
+from densnet.reference.refinement import RefinementFrame, refine
 
 DESIGN_WEIGHT = 0.1  # hartree*bohr; mu of the metric that ranks: 0.1 gave lower real-space errors than 0.5 or 3
-
-# (smallest, largest) exponent per l in bohr^-2 for deformation densities. Light atoms need no tight functions because
-# the free atom carries the core; what is left near a nucleus has the range of the valence AOs squared.
-RANGES_H = ((0.08, 60.0), (0.12, 20.0), (0.16, 10.0), (0.25, 6.0), (0.4, 5.0))
-RANGES_HEAVY = ((0.08, 400.0), (0.08, 120.0), (0.1, 30.0), (0.16, 15.0), (0.25, 9.0))
+GRID_LEVEL = 3
 
 
-def even_tempered(number: int, ratio: float, lmax: int) -> tuple[Shell, ...]:
-    """Shells of one element with exponents falling by `ratio` over the ranges above, l = 0..lmax (at most 4)."""
-    ranges = RANGES_H if number <= 2 else RANGES_HEAVY
-    shells = []
-    for l, (low, high) in enumerate(ranges[: lmax + 1]):
-        n = int(np.ceil(np.log(high / low) / np.log(ratio))) + 1
-        shells += [Shell(l, float(f"{a:.6g}")) for a in high * (low / high) ** (np.arange(n) / (n - 1))]
-    return tuple(shells)
+@dataclass(frozen=True)
+class Floor:
+    """Fit of one molecule. nmae_percent: mean over its frames, against the SCF density; condition: the worst one's."""
+
+    molecule: str
+    frames: int
+    functions: int
+    nmae_percent: float
+    condition: float
 
 
-def make_basis(name: str, xc: str, ao_basis: str, shells: dict[int, tuple[Shell, ...]], atoms: dict[int, FreeAtom]) -> Basis:
-    """Assemble a Basis from shells and free atoms per nuclear charge."""
-    return Basis(name, xc, ao_basis, tuple(Element(z, shells[z], atoms[z]) for z in sorted(shells)))
+@dataclass(frozen=True)
+class Designed:
+    """One basis and what it does. error_percent: relative_error_percent of the design frames."""
+
+    name: str
+    hash: str
+    shells: str
+    error_percent: float
+    used: tuple[Floor, ...]
+    held_out: tuple[Floor, ...]
 
 
-@dataclass
-class DesignFrame:
-    """One fitted frame: inverse metric, solution, squared norm of the fit of d, and the shell of every function."""
+@dataclass(frozen=True)
+class Design:
+    """What a design run writes down."""
 
-    inverse: np.ndarray  # (n, n)
-    solution: np.ndarray  # (n,)
-    norm: float
-    shell: list[tuple[int, Shell]]  # (nuclear charge, shell) of every function
-
-    @staticmethod
-    def of(metric: np.ndarray, projection: np.ndarray, basis: Basis, number: np.ndarray) -> DesignFrame:
-        inverse = np.linalg.inv(metric)
-        solution = inverse @ projection
-        shell = [
-            (basis.elements[r].number, s)
-            for r in basis.rows(number)
-            for s in basis.elements[r].shells
-            for _ in range(2 * s.l + 1)
-        ]
-        return DesignFrame(inverse, solution, float(projection @ solution), shell)
-
-    def cost(self, functions: np.ndarray) -> float:
-        """Relative rise of the squared error when these functions are left out."""
-        c = self.solution[functions]
-        return float(c @ np.linalg.solve(self.inverse[np.ix_(functions, functions)], c)) / self.norm
-
-    def remove(self, functions: np.ndarray) -> None:
-        keep = np.setdiff1d(np.arange(len(self.solution)), functions)
-        block = self.inverse[np.ix_(functions, functions)]
-        coupling = np.linalg.solve(block, self.inverse[np.ix_(functions, keep)])
-        self.solution = self.solution[keep] - coupling.T @ self.solution[functions]
-        self.inverse = self.inverse[np.ix_(keep, keep)] - self.inverse[np.ix_(keep, functions)] @ coupling
-        self.shell = [self.shell[i] for i in keep]
-
-
-def prune(frames: Sequence[DesignFrame], sizes: dict[str, int], number: np.ndarray, basis: Basis) -> dict[str, Basis]:
-    """Remove shells until a molecule of these nuclear charges has at most sizes[name] functions, for every name.
-
-    Changes `frames`. Returns one Basis per name, largest first as removal passes each size.
-    """
-    kept = {e.number: list(e.shells) for e in basis.elements}
-    results: dict[str, Basis] = {}
-    todo = sorted(sizes.items(), key=lambda item: -item[1])
-    while todo:
-        current = Basis(
-            todo[0][0], basis.xc, basis.ao_basis, tuple(Element(e.number, tuple(kept[e.number]), e.atom) for e in basis.elements)
-        )
-        if current.size(number) <= todo[0][1]:
-            results[todo.pop(0)[0]] = current
-            continue
-        costs: dict[tuple[int, Shell], float] = {}
-        for frame in frames:
-            members: dict[tuple[int, Shell], list[int]] = {}
-            for i, key in enumerate(frame.shell):
-                members.setdefault(key, []).append(i)
-            for key, functions in members.items():
-                costs[key] = costs.get(key, 0.0) + frame.cost(np.array(functions)) / len(functions)
-        for z, shells in kept.items():  # every element keeps two s shells: one to carry charge, one to shape it
-            if sum(s.l == 0 for s in shells) <= 2:
-                costs = {k: v for k, v in costs.items() if k[0] != z or k[1].l > 0}
-        (z, shell), _ = min(costs.items(), key=lambda item: item[1])
-        kept[z].remove(shell)
-        for frame in frames:
-            gone = np.array([i for i, key in enumerate(frame.shell) if key == (z, shell)], dtype=int)
-            if gone.size:
-                frame.remove(gone)
-    return results
+    bases: tuple[Designed, ...]
+    wall_s: float
 
 
 def describe(basis: Basis) -> str:
@@ -131,43 +75,130 @@ def describe(basis: Basis) -> str:
     )
 
 
-def load_frames(paths: Sequence[Path], per_file: int, ratio: float, lmax: int) -> tuple[list[DesignFrame], Basis, np.ndarray]:
-    """The first training frames of label files, projected on the even-tempered start; also that basis and the nuclear
-
-    charges of the first frame. Raises BasisError if the files are of different levels of theory.
-    """
+def open_files(paths: Sequence[Path]) -> list[Labels]:
+    """Raises BasisError if the label files are of different levels of theory."""
     files = [read_labels(path) for path in paths]
     level = files[0].level
-    if any((f.level.xc, f.level.ao_basis) != (level.xc, level.ao_basis) for f in files):
-        raise BasisError("the label files are of different levels of theory; expected one; a basis belongs to one level")
-    numbers = sorted({int(z) for labels in files for z in labels.number})
-    atoms = {z: free_atom(z, level.xc, level.ao_basis) for z in numbers}
-    start = make_basis("start", level.xc, level.ao_basis, {z: even_tempered(z, ratio, lmax) for z in numbers}, atoms)
+    for path, file in zip(paths, files):
+        if (file.level.xc, file.level.ao_basis) != (level.xc, level.ao_basis):
+            raise BasisError(
+                f"{path} is of level {file.level.xc}/{file.level.ao_basis}, {paths[0]} of {level.xc}/{level.ao_basis}; expected "
+                "one; a basis belongs to one level"
+            )
+    return files
+
+
+def load_frames(files: Sequence[Labels], per_file: int, start: Basis) -> list[RefinementFrame]:
+    """The first training frames of every file, fitted in the start basis."""
     frames = []
-    for labels in files:
-        for f in labels.indices("train")[:per_file]:
-            molecule = labels.frame(int(f))
-            found = project(molecule, labels.density_matrix(int(f)), level.ao_basis, start, overlap=True)
-            assert found.overlap_projection is not None
-            metric = found.coulomb + DESIGN_WEIGHT * found.overlap
-            projection = found.projection + DESIGN_WEIGHT * found.overlap_projection
-            frames.append(DesignFrame.of(metric, projection, start, molecule.number))
-    return frames, start, files[0].frame(0).number
+    wanted = [(labels, int(f)) for labels in files for f in labels.indices("train")[:per_file]]
+    for labels, f in tqdm(wanted, desc="projecting", unit="frame"):
+        molecule = labels.frame(f)
+        found = project(molecule, labels.density_matrix(f), labels.level.ao_basis, start, overlap=True)
+        assert found.overlap_projection is not None
+        metric = cho_factor(found.coulomb + DESIGN_WEIGHT * found.overlap)
+        coefficient = cho_solve(metric, found.projection + DESIGN_WEIGHT * found.overlap_projection)
+        frames.append(RefinementFrame(molecule, start, coefficient, DESIGN_WEIGHT))
+    return frames
+
+
+def design(frames: Sequence[RefinementFrame], size: int, number: np.ndarray, basis: Basis, iterations: int) -> Basis:
+    """Prune to a quarter above the size, refine a little, prune to the size, refine.
+
+    What is removed last is judged with exponents that have already moved to where the others leave room.
+    """
+    between = prune([frame.pruning(basis) for frame in frames], size + size // 4, number, basis)
+    if iterations:
+        between = refine(between, frames, max(1, iterations // 4))
+    final = prune([frame.pruning(between) for frame in frames], size, number, between)
+    return refine(final, frames, iterations) if iterations else final
+
+
+def name_of(labels: Labels) -> str:
+    """Sum formula of the first frame, carbon and hydrogen first."""
+    number = labels.frame(0).number
+    order = sorted(set(number.tolist()), key=lambda z: (z != 6, z != 1, chemical_symbols[z]))
+    return "".join(chemical_symbols[z] + (str(n) if (n := int((number == z).sum())) > 1 else "") for z in order)
+
+
+def floors(files: Sequence[Labels], per_file: int, basis: Basis) -> tuple[Floor, ...]:
+    """Fit floors of the last frames of every file (test frames where it has them)."""
+    out = []
+    for labels in tqdm(files, desc=f"fit floors of {basis.name}", unit="molecule"):
+        frames = (labels.indices("test") if len(labels.indices("test")) else labels.indices("train"))[-per_file:]
+        errors, conditions = [], []
+        for f in map(int, frames):
+            molecule, matrix = labels.frame(f), labels.density_matrix(f)
+            found = fit(molecule, project(molecule, matrix, labels.level.ao_basis, basis), labels.dipole[f], basis)
+            grid = density_on_grid(molecule, matrix, labels.level.ao_basis, GRID_LEVEL)
+            density = fitted_density(molecule, found.coefficient, basis, grid.point)
+            errors.append(nmae_percent(density, grid, molecule.n_electrons))
+            conditions.append(found.condition)
+        functions = basis.size(labels.frame(0).number)
+        out.append(Floor(name_of(labels), len(frames), functions, float(np.mean(errors)), max(conditions)))
+    return tuple(out)
+
+
+def relative_error_percent(frames: Sequence[RefinementFrame], basis: Basis) -> float:
+    """100 |d~ - p| / |d~| in M, squares weighted over the frames as in the design; d~ the fit in the start basis."""
+    error = sum(frame.weight * frame.error(basis)[0] for frame in frames)
+    return 100.0 * float(np.sqrt(error / sum(frame.weight * frame.norm for frame in frames)))
+
+
+def sizes(text: Sequence[str]) -> dict[str, int]:
+    """["small=380", ...] -> {"small": 380, ...}. Raises ConfigError for anything else."""
+    try:
+        return {name: int(number) for name, number in (item.split("=") for item in text)}
+    except ValueError as error:
+        raise ConfigError(f"--functions {' '.join(text)} cannot be read; expected name=number ..., as in small=380") from error
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m densnet.reference.design", description="Design a density basis.")
+    parser = argparse.ArgumentParser(
+        prog="python -m densnet.reference.design", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--labels", type=Path, nargs="+", required=True, help="label files of the molecules to design for")
-    parser.add_argument("--frames", type=int, default=3, help="training frames of each file")
-    parser.add_argument("--functions", type=int, required=True, help="largest number of functions of the first molecule")
+    parser.add_argument("--held-out", type=Path, nargs="*", default=[], help="label files of molecules to judge by only")
+    parser.add_argument("--frames", type=int, default=1, help="training frames of each file to design on")
+    parser.add_argument("--floor-frames", type=int, default=2, help="frames of each file to judge on")
+    parser.add_argument("--functions", nargs="+", required=True, help="name=largest number of functions of the first molecule")
     parser.add_argument("--ratio", type=float, default=1.9, help="of the even-tempered start")
-    parser.add_argument("--name", required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--iterations", type=int, default=60, help="of the refinement; 0 leaves it out")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the bases")
+    parser.add_argument("--record", type=Path, help="JSON file with the floors of every molecule and this machine")
     arguments = parser.parse_args()
-    frames, start, number = load_frames(arguments.labels, arguments.frames, arguments.ratio, lmax=4)
-    basis = prune(frames, {arguments.name: arguments.functions}, number, start)[arguments.name]
-    basis.save(arguments.out)
-    print(f"{arguments.out}: {basis.size(number)} functions, {describe(basis)}, hash {basis.hash}")
+    clock, wanted = time.perf_counter(), sizes(arguments.functions)
+    used, held_out = open_files(arguments.labels), open_files([arguments.labels[0], *arguments.held_out])[1:]
+    level, number = used[0].level, used[0].frame(0).number
+    elements = sorted({int(z) for labels in used for z in labels.number})
+    missing = sorted({int(z) for labels in held_out for z in labels.number} - set(elements))
+    if missing:
+        raise BasisError(f"the held-out files have elements Z={missing} that no other file has; design for them too")
+    atoms = {z: free_atom(z, level.xc, level.ao_basis) for z in elements}
+    shells = {z: even_tempered(z, arguments.ratio, LMAX) for z in elements}
+    basis = make_basis("start", level.xc, level.ao_basis, shells, atoms)
+    frames = load_frames(used, arguments.frames, basis)
+    designed = []
+    for name, size in sorted(wanted.items(), key=lambda item: -item[1]):
+        print(f"{name}: from {basis.size(number)} functions to {size}", flush=True)
+        basis = replace(design(frames, size, number, replace(basis, name=name), arguments.iterations), name=name)
+        basis.save(arguments.out / f"{name}.json")
+        print(f"{arguments.out / name}.json: {basis.size(number)} functions, {describe(basis)}, hash {basis.hash}", flush=True)
+        designed.append(
+            Designed(
+                name,
+                basis.hash,
+                describe(basis),
+                relative_error_percent(frames, basis),
+                floors(used, arguments.floor_frames, basis),
+                floors(held_out, arguments.floor_frames, basis),
+            )
+        )
+    for one in designed:
+        for title, found in (("used", one.used), ("held out", one.held_out)):
+            print(f"{one.name}, {title}: fit floor {np.mean([f.nmae_percent for f in found]):.3f} % on average")
+    if arguments.record:
+        write_record(arguments.record, Design(tuple(designed), time.perf_counter() - clock))
 
 
 if __name__ == "__main__":

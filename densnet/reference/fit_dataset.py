@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
+import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -14,34 +14,46 @@ from pyscf import lib
 from tqdm import tqdm
 
 from densnet.basis.shells import Basis, Element
-from densnet.data.fits import FitReport, FitsWriter, FittedFrame, fits_to
+from densnet.data.fits import DensityGrid, FitReport, FitsWriter, FittedFrame, fits_to
 from densnet.data.labels import Labels, read_labels
-from densnet.errors import ConfigError
+from densnet.errors import ConfigError, DataError, DensnetError
 from densnet.reference.atoms import free_atom
-from densnet.reference.design import even_tempered, make_basis
-from densnet.reference.fitting import density_on_grid, fit, fitted_density, metric_irreps, nmae_percent, project
+from densnet.reference.even_tempered import LMAX, even_tempered, make_basis
+from densnet.reference.fitting import density_on_grid, fit, fitted_density, nmae_percent, project
+from densnet.reference.points import density_samples
+from densnet.structures import Molecule
 from densnet.units import MILLIDEBYE_PER_AU
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """overlap_weight: mu of the stored metric M = J + mu S, hartree*bohr; grid_level: of the real-space reference (PySCF);
+    """grid_level: of the real-space reference (PySCF's levels of Becke grids);
 
-    grid_frames_test, grid_frames_train: how many test frames (the first) and training frames (the last: training takes its
-    validation frames from there) carry a real-space reference.
+    points_train, points_test: samples of it that every frame carries; grid_frames_test, grid_frames_train: how many test
+    frames (the first) and training frames (the last: training takes its validation frames from there) carry all of it;
+    seed: of the samples.
     """
 
-    overlap_weight: float = 0.5
     grid_level: int = 3
+    points_train: int = 2000
+    points_test: int = 2000
     grid_frames_test: int = 40
     grid_frames_train: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.grid_level <= 9:
+            raise ConfigError(f"fit.grid_level is {self.grid_level}; expected 0..9; 3 is what SCF programs use")
+        for name in ("points_train", "points_test", "grid_frames_test", "grid_frames_train", "seed"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"fit.{name} is {getattr(self, name)}; expected 0 or more; correct it")
 
 
 @dataclass(frozen=True)
 class BasisSettings:
     """Where the basis comes from. path: a file, or a name in the library; null makes an even-tempered one for the elements
 
-    of the data, exponents falling by `ratio`, l up to `lmax` (at most 4).
+    of the data, exponents falling by `ratio`, l up to `lmax` (at most 5).
     """
 
     path: str | None = None
@@ -49,9 +61,9 @@ class BasisSettings:
     lmax: int = 4
 
     def __post_init__(self) -> None:
-        if self.path is None and (not self.ratio > 1.2 or not 0 <= self.lmax <= 4):
+        if self.path is None and (not self.ratio > 1.2 or not 0 <= self.lmax <= LMAX):
             raise ConfigError(
-                f"even-tempered basis with ratio={self.ratio}, lmax={self.lmax}; expected ratio > 1.2 and lmax 0..4"
+                f"even-tempered basis with ratio={self.ratio}, lmax={self.lmax}; expected ratio > 1.2 and lmax 0..{LMAX}"
             )
 
 
@@ -79,26 +91,48 @@ def basis_for(settings: BasisSettings, xc: str, ao_basis: str, numbers: Sequence
     return Basis(basis.name, *level, tuple(elements))
 
 
-def _fit_frame(path: Path, basis: Basis, settings: FitSettings, index: int, with_grid: bool) -> FittedFrame:
+@dataclass(frozen=True)
+class _Task:
+    """What a worker does for one frame. points: samples; grid: whether the whole grid is wanted."""
+
+    index: int
+    points: int
+    grid: bool
+
+
+def _fit_frame(path: Path, basis: Basis, settings: FitSettings, task: _Task) -> FittedFrame:
     labels = _labels_of(path)
+    try:
+        return _fitted_frame(labels, basis, settings, task)
+    except DensnetError as error:
+        raise type(error)(f"{path}, frame {task.index}: {error}") from error
+
+
+def _fitted_frame(labels: Labels, basis: Basis, settings: FitSettings, task: _Task) -> FittedFrame:
+    index, ao_basis = task.index, labels.level.ao_basis
     molecule, matrix = labels.frame(index), labels.density_matrix(index)
-    integrals = project(molecule, matrix, labels.level.ao_basis, basis)
-    fitted = fit(molecule, integrals, labels.dipole[index], basis)
-    metric = metric_irreps(integrals, settings.overlap_weight, basis, molecule.number)
-    grid = density_on_grid(molecule, matrix, labels.level.ao_basis, settings.grid_level) if with_grid else None
-    nmae = None
-    if grid is not None:
-        density = fitted_density(molecule, fitted.coefficient, basis, grid.point)
-        nmae = nmae_percent(density, grid, molecule.n_electrons)
+    fitted = fit(molecule, project(molecule, matrix, ao_basis, basis), labels.dipole[index], basis)
+    grid = density_on_grid(molecule, matrix, ao_basis, settings.grid_level) if task.grid else None
+    samples = None
+    if task.points:
+        rng = np.random.default_rng((settings.seed, index))  # of the frame alone: any number of workers gives the same file
+        samples = density_samples(molecule, matrix, ao_basis, basis, settings.grid_level, task.points, rng)
     return FittedFrame(
         coefficient=fitted.coefficient,
-        metric=metric[np.tril_indices(len(metric))].astype("f4"),
         condition=fitted.condition,
         electrons_error=fitted.electrons_error,
         dipole_error=fitted.dipole_error,
         grid=grid,
-        nmae_percent=nmae,
+        nmae_percent=_floor(molecule, fitted.coefficient, basis, grid),
+        samples=samples,
+        sampled_nmae_percent=_floor(molecule, fitted.coefficient, basis, samples),
     )
+
+
+def _floor(molecule: Molecule, coefficient: np.ndarray, basis: Basis, grid: DensityGrid | None) -> float | None:
+    if grid is None:
+        return None
+    return nmae_percent(fitted_density(molecule, coefficient, basis, grid.point), grid, molecule.n_electrons)
 
 
 _open: dict[Path, Labels] = {}
@@ -112,50 +146,60 @@ def _labels_of(path: Path) -> Labels:
     return _open[path]
 
 
-def _fitted(path: Path, basis: Basis, settings: FitSettings, grids: np.ndarray, n: int, workers: int) -> Iterator[FittedFrame]:
+def _fitted(path: Path, basis: Basis, settings: FitSettings, tasks: list[_Task], workers: int) -> Iterator[FittedFrame]:
     if workers == 1:
-        yield from (_fit_frame(path, basis, settings, f, bool(grids[f])) for f in range(n))
+        yield from (_fit_frame(path, basis, settings, task) for task in tasks)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        ahead = [pool.submit(_fit_frame, path, basis, settings, f, bool(grids[f])) for f in range(min(n, 2 * workers))]
-        for f in range(n):
+        ahead = [pool.submit(_fit_frame, path, basis, settings, task) for task in tasks[: 2 * workers]]
+        for k in range(len(tasks)):
             yield ahead.pop(0).result()
-            if f + 2 * workers < n:  # a short queue: finished metrics must not pile up in memory
-                ahead.append(pool.submit(_fit_frame, path, basis, settings, f + 2 * workers, bool(grids[f + 2 * workers])))
+            if k + 2 * workers < len(tasks):  # a short queue: finished grids must not pile up in memory
+                ahead.append(pool.submit(_fit_frame, path, basis, settings, tasks[k + 2 * workers]))
+
+
+def _tasks(labels: Labels, settings: FitSettings) -> list[_Task]:
+    test, train = labels.indices("test"), labels.indices("train")
+    grids, points = np.zeros(len(labels), dtype=bool), np.zeros(len(labels), dtype=int)
+    grids[test[: settings.grid_frames_test]] = True
+    grids[train[max(0, len(train) - settings.grid_frames_train) :]] = True
+    points[test], points[train] = settings.points_test, settings.points_train
+    return [_Task(f, int(points[f]), bool(grids[f])) for f in range(len(labels))]
 
 
 def fit_labels(labels_path: Path, basis_from: BasisSettings, out: Path, settings: FitSettings, workers: int = 1) -> FitReport:
-    """Fit every frame of a label file and write `out` (atomically) with its report.
+    """Fit every frame of a label file and write `out` (atomically) with its report. Equal input gives equal bytes.
 
-    Raises DataError for a bad label file, BasisError for an unknown element or a linearly dependent basis.
+    Raises DataError for a bad label file or one whose density matrices are in another AO basis than it says, BasisError for
+    an unknown element or a linearly dependent basis.
     """
-    start = time.perf_counter()
     labels = read_labels(labels_path)
+    if not len(labels):
+        raise DataError(f"{labels_path} has no labelled frame; expected at least one; label again")
     basis = basis_for(basis_from, labels.level.xc, labels.level.ao_basis, labels.number.tolist())
-    grids = np.zeros(len(labels), dtype=bool)
-    test, train = labels.indices("test"), labels.indices("train")
-    grids[test[: settings.grid_frames_test]] = True
-    grids[train[max(0, len(train) - settings.grid_frames_train) :]] = True
     nmae: list[float] = []
+    sampled: list[float] = []
     condition = electrons = dipole = 0.0
     with fits_to(out) as file:
-        writer = FitsWriter(file, labels, basis, settings.overlap_weight)
-        frames = _fitted(Path(labels_path), basis, settings, grids, len(labels), workers)
+        writer = FitsWriter(file, labels, basis, json.dumps(asdict(settings)), max(settings.points_train, settings.points_test))
+        frames = _fitted(Path(labels_path), basis, settings, _tasks(labels, settings), workers)
         for index, frame in enumerate(tqdm(frames, total=len(labels), desc="fitting", unit="frame")):
             writer.add(index, frame)
             nmae += [] if frame.nmae_percent is None else [frame.nmae_percent]
+            sampled += [] if frame.sampled_nmae_percent is None else [frame.sampled_nmae_percent]
             condition = max(condition, frame.condition)
             electrons, dipole = max(electrons, frame.electrons_error), max(dipole, frame.dipole_error)
         report = FitReport(
             frames=len(labels),
             functions=basis.size(labels.frame(0).number),
-            nmae_percent_mean=float(np.mean(nmae)) if nmae else float("nan"),
-            nmae_percent_worst=max(nmae, default=float("nan")),
+            nmae_percent_mean=float(np.mean(nmae)) if nmae else None,
+            nmae_percent_worst=max(nmae, default=None),
             grid_frames=len(nmae),
+            sampled_nmae_percent_mean=float(np.mean(sampled)) if sampled else None,
+            sampled_frames=len(sampled),
             electrons_max_error=electrons,
             dipole_max_error_mD=MILLIDEBYE_PER_AU * dipole,
             condition_worst=condition,
-            wall_s=time.perf_counter() - start,
         )
         writer.finish(report)
     return report

@@ -9,17 +9,20 @@ Charge and dipole of the fit are those of the density itself, whatever the basis
 
 from __future__ import annotations
 
+import json
+import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 from pyscf import dft, gto
 
 from densnet.basis import moments
-from densnet.basis.ordering import free_atom_coefficients, matrix_to_irreps, pyscf_basis, pyscf_free_atoms, to_irreps, to_pyscf
+from densnet.basis.ordering import free_atom_coefficients, pyscf_basis, pyscf_free_atoms, to_irreps, to_pyscf
 from densnet.basis.shells import Basis
 from densnet.data.fits import DensityGrid
-from densnet.errors import BasisError
+from densnet.errors import BasisError, DataError
 from densnet.structures import Molecule
 
 MAX_CONDITION = 1e12  # of the unit-diagonal Coulomb metric; beyond this float64 leaves fewer than four digits
@@ -30,8 +33,37 @@ def pyscf_molecule(molecule: Molecule, basis: str | dict[str, list]) -> gto.Mole
 
     For integrals and function values, which do not depend on the number of electrons: charge and spin are PySCF's formality.
     """
-    atoms = [(int(z), tuple(r)) for z, r in zip(molecule.number, molecule.position)]
-    return gto.M(atom=atoms, unit="Bohr", basis=basis, charge=0, spin=int(molecule.number.sum()) % 2, verbose=0)
+    name = basis if isinstance(basis, str) else json.dumps(basis)
+    mol = _template(tuple(molecule.number.tolist()), name).set_geom_(molecule.position, unit="Bohr", inplace=False)
+    assert isinstance(mol, gto.Mole)
+    return mol
+
+
+@lru_cache(maxsize=16)
+def _template(number: tuple[int, ...], basis: str) -> gto.Mole:
+    """These atoms anywhere. Reading and normalising a basis takes PySCF as long as some integrals, so it is done once."""
+    atoms = [(z, (0.0, 0.0, 3.0 * k)) for k, z in enumerate(number)]
+    shells = json.loads(basis) if basis.startswith("{") else basis
+    return gto.M(atom=atoms, unit="Bohr", basis=shells, charge=0, spin=sum(number) % 2, verbose=0)
+
+
+def orbital_molecule(molecule: Molecule, ao_basis: str, matrix: np.ndarray) -> gto.Mole:
+    """The molecule in the AO basis that this density matrix is in. Raises DataError if it cannot be in that basis."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PySCF recommends a package for bases it does not know
+            mol = pyscf_molecule(molecule, ao_basis)
+    except (RuntimeError, KeyError) as error:  # PySCF's BasisNotFoundError is a RuntimeError
+        reason = " ".join(str(error).split()).strip("'\"")
+        raise DataError(
+            f"AO basis {ao_basis!r} cannot be used ({reason}); expected one PySCF has for all elements; correct the level"
+        ) from error
+    if matrix.shape != (mol.nao, mol.nao):
+        raise DataError(
+            f"the density matrix is {matrix.shape[0]} x {matrix.shape[1]} but {ao_basis} has {mol.nao} functions for this "
+            "molecule; expected the AO basis of the labels; correct ao_basis in the label file or label again"
+        )
+    return mol
 
 
 def _functions(kernel: torch.Tensor, l: int, basis: Basis, number: np.ndarray) -> np.ndarray:
@@ -84,8 +116,11 @@ class Projection:
 
 
 def project(molecule: Molecule, matrix: np.ndarray, ao_basis: str, basis: Basis, overlap: bool = False) -> Projection:
-    """Metric and projections of d = rho - rho_SAD; matrix: (nao, nao) density matrix in PySCF order."""
-    mol = pyscf_molecule(molecule, ao_basis)
+    """Metric and projections of d = rho - rho_SAD; matrix: (nao, nao) density matrix in PySCF order.
+
+    Raises DataError if the matrix is not in that AO basis.
+    """
+    mol = orbital_molecule(molecule, ao_basis, matrix)
     aux = pyscf_molecule(molecule, pyscf_basis(basis))
     atoms = pyscf_molecule(molecule, pyscf_free_atoms(basis))
     prior = free_atom_coefficients(basis, molecule.number)
@@ -113,8 +148,9 @@ def fit(molecule: Molecule, integrals: Projection, dipole: np.ndarray, basis: Ba
     """
     scale = 1.0 / np.sqrt(np.diag(integrals.coulomb))
     metric = integrals.coulomb * scale[:, None] * scale
-    condition = float(np.linalg.cond(metric))
-    if condition > MAX_CONDITION:
+    eigenvalue = np.linalg.eigvalsh(metric)
+    condition = float(eigenvalue[-1] / eigenvalue[0]) if eigenvalue[0] > 0 else float("inf")
+    if not condition <= MAX_CONDITION:
         raise BasisError(
             f"basis {basis.name} is linearly dependent at this geometry: condition number {condition:.1e}, expected at most "
             f"{MAX_CONDITION:.0e}; use a smaller basis or a larger ratio of exponents"
@@ -132,14 +168,9 @@ def fit(molecule: Molecule, integrals: Projection, dipole: np.ndarray, basis: Ba
     )
 
 
-def metric_irreps(integrals: Projection, overlap_weight: float, basis: Basis, number: np.ndarray) -> np.ndarray:
-    """M = J + mu S over the existing functions, (n, n), components in irreps order."""
-    return matrix_to_irreps(integrals.coulomb + overlap_weight * integrals.overlap, basis, number)
-
-
 def density_on_grid(molecule: Molecule, matrix: np.ndarray, ao_basis: str, level: int) -> DensityGrid:
     """SCF density on a Becke grid of PySCF's `level`. Points are rounded to float32 before the density is evaluated."""
-    mol = pyscf_molecule(molecule, ao_basis)
+    mol = orbital_molecule(molecule, ao_basis, matrix)
     grid = dft.gen_grid.Grids(mol)
     grid.level = level
     grid.build(with_non0tab=False)
@@ -147,12 +178,16 @@ def density_on_grid(molecule: Molecule, matrix: np.ndarray, ao_basis: str, level
     assert grid.coords is not None
     keep = grid.weights != 0
     point = grid.coords[keep].astype(np.float32)
-    density = np.empty(len(point), dtype=np.float32)
+    return DensityGrid(point, grid.weights[keep].astype(np.float32), scf_density(mol, matrix, point).astype(np.float32))
+
+
+def scf_density(mol: gto.Mole, matrix: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """(G,) density of this density matrix at points (G, 3) bohr."""
+    density = np.empty(len(point))
     for start in range(0, len(point), 20000):
-        block = slice(start, start + 20000)
-        orbitals = mol.eval_gto("GTOval_sph", point[block].astype(np.float64))
-        density[block] = np.einsum("gp,gp->g", orbitals @ matrix, orbitals)
-    return DensityGrid(point, grid.weights[keep].astype(np.float32), density)
+        orbitals = mol.eval_gto("GTOval_sph", point[start : start + 20000].astype(np.float64))
+        density[start : start + 20000] = np.einsum("gp,gp->g", orbitals @ matrix, orbitals)
+    return density
 
 
 def fitted_density(molecule: Molecule, coefficient: np.ndarray, basis: Basis, point: np.ndarray) -> np.ndarray:

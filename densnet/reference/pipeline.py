@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import signal
-import tempfile
 import traceback
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from densnet.data.labels import Failure, Label, Labels, Level, write_labels
 from densnet.errors import ConfigError, DataError, DensnetError
+from densnet.files import replacing, write_json
 from densnet.reference.kohn_sham import PROGRAM, NoLabel, ScfSettings, compute_label
 from densnet.reference.sampling import Frame
 from densnet.structures import Molecule
@@ -143,17 +143,11 @@ class LabelTask:
 def compute_and_store(task: LabelTask) -> None:
     """Label one molecule and store the result, whole or not at all, without pickle."""
     result = compute_label(task.molecule, task.level, task.settings)
-    handle, temporary = tempfile.mkstemp(dir=task.path.parent, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            if isinstance(result, NoLabel):
-                np.savez(file, reason=np.array(result.reason))
-            else:
-                np.savez(file, **asdict(result))
-        os.replace(temporary, task.path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replacing(task.path) as temporary, temporary.open("wb") as file:
+        if isinstance(result, NoLabel):
+            np.savez(file, reason=np.array(result.reason))
+        else:
+            np.savez(file, **asdict(result))
 
 
 def stored(path: Path) -> Label | NoLabel | None:
@@ -191,10 +185,7 @@ def open_spool(spool: Path, level: Level, molecules: Sequence[Molecule]) -> None
         if changed:
             raise ConfigError(f"{spool} has frames with other {', '.join(changed)}; use another data_dir or delete that folder")
         return
-    spool.mkdir(parents=True, exist_ok=True)
-    temporary = spool / f".identity.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(identity, indent=1))
-    os.replace(temporary, path)
+    write_json(path, identity)
 
 
 def compute_labels(

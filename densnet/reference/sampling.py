@@ -191,24 +191,6 @@ def sample(conformers: Sequence[Molecule], settings: SamplingSettings, workers: 
     return [frames[k] for k in order]
 
 
-def nearest_rmsd(frames: Sequence[Frame]) -> np.ndarray:
-    """(test frames,) bohr: root-mean-square deviation of each test frame from its nearest training frame.
-
-    Best superposition by rotation and translation (W. Kabsch, Acta Cryst. A 32, 922 (1976)), atoms kept in order.
-    """
-    positions = {split: np.array([f.molecule.position for f in frames if f.split == split]) for split in ("train", "test")}
-    train, test = (p - p.mean(1, keepdims=True) for p in (positions["train"], positions["test"]))
-    size = (train**2).sum((1, 2))
-    nearest = []
-    for one in test:
-        covariance = np.einsum("ax,fay->fxy", one, train)
-        overlap = np.linalg.svd(covariance, compute_uv=False)
-        overlap[:, 2] *= np.sign(np.linalg.det(covariance))
-        square = (one**2).sum() + size - 2 * overlap.sum(1)
-        nearest.append(np.sqrt(max(square.min(), 0.0) / one.shape[0]))
-    return np.array(nearest)
-
-
 def settings_hash(conformers: Sequence[Molecule], settings: SamplingSettings) -> str:
     """Identifies what `sample` would make."""
     text = json.dumps([asdict(settings), [[m.number.tolist(), m.position.tolist(), m.charge] for m in conformers]])

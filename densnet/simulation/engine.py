@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
@@ -16,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from densnet.errors import DataError, SimulationError
+from densnet.files import write_json
 from densnet.simulation.integrators import Evaluation, Integrator, LangevinBAOAB, State, VelocityVerlet
 from densnet.simulation.restart import Restart, read_restart, restart_path, write_restart
 from densnet.simulation.settings import SimulationSettings
@@ -142,7 +141,7 @@ def simulate(
         save()
         summary = _summary(writer, settings, header, freedom, perf_counter() - started)
         writer.finish(summary)
-    _write_json(path.with_suffix(".json"), summary)
+    write_json(path.with_suffix(".json"), asdict(summary))
     return summary
 
 
@@ -229,9 +228,3 @@ def _summary(
         drift_meV_per_atom_per_ps=drift,
         wall_s=wall_s,
     )
-
-
-def _write_json(path: Path, summary: RunSummary) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(asdict(summary), indent=2) + "\n")
-    os.replace(temporary, path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from densnet.errors import DataError
+from densnet.files import replacing
 from densnet.simulation.integrators import Evaluation, State
 
 SCHEMA, VERSION = "densnet/restart", 1
@@ -43,27 +43,22 @@ def restart_path(trajectory: Path) -> Path:
 def write_restart(path: Path, restart: Restart) -> None:
     """Replace the file at `path`."""
     state = restart.state
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(
-                file,
-                schema=SCHEMA,
-                version=VERSION,
-                position=state.position.cpu().numpy(),
-                velocity=state.velocity.cpu().numpy(),
-                energy=state.evaluation.energy.cpu().numpy(),
-                force=state.evaluation.force.cpu().numpy(),
-                dipole=state.evaluation.dipole.cpu().numpy(),
-                generator=restart.generator.numpy(),
-                step=restart.step,
-                frames=restart.frames,
-                wall_s=restart.wall_s,
-                identity=json.dumps(restart.identity),
-            )
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            schema=SCHEMA,
+            version=VERSION,
+            position=state.position.cpu().numpy(),
+            velocity=state.velocity.cpu().numpy(),
+            energy=state.evaluation.energy.cpu().numpy(),
+            force=state.evaluation.force.cpu().numpy(),
+            dipole=state.evaluation.dipole.cpu().numpy(),
+            generator=restart.generator.numpy(),
+            step=restart.step,
+            frames=restart.frames,
+            wall_s=restart.wall_s,
+            identity=json.dumps(restart.identity),
+        )
 
 
 def read_restart(path: Path, device: torch.device | str = "cpu") -> Restart:

@@ -16,6 +16,7 @@ import numpy as np
 
 from densnet import __version__
 from densnet.errors import DataError, SimulationError
+from densnet.files import replacing
 from densnet.simulation.trajectory import (
     SCHEMA,
     SETTINGS,
@@ -43,22 +44,17 @@ class TrajectoryWriter:
         block = max(1, min(block, CHUNK_BYTES // (8 * int(np.prod(shapes["position"])))))
         self._buffer = {name: np.empty((block, *shape)) for name, shape in shapes.items()}
         self._filled, self._mass = 0, header.mass
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with not_in_use(path):
-                self._file = h5py.File(temporary, "w", libver="latest", locking=False)
-                _write_header(self._file, header)
-                for name, shape in shapes.items():
-                    options = {"maxshape": (None, *shape), "chunks": (block, *shape), "fillvalue": np.nan, "dtype": np.float64}
-                    self._file.create_dataset(name, shape=(0, *shape), **options)
-                if keep:
-                    self._take_over(path, keep, block)
-                self._file.swmr_mode = True
-                self._lock = os.open(temporary, os.O_RDONLY)
-                _flock(self._lock, fcntl.LOCK_SH)
-                os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with not_in_use(path), replacing(path) as temporary:
+            self._file = h5py.File(temporary, "w", libver="latest", locking=False)
+            _write_header(self._file, header)
+            for name, shape in shapes.items():
+                options = {"maxshape": (None, *shape), "chunks": (block, *shape), "fillvalue": np.nan, "dtype": np.float64}
+                self._file.create_dataset(name, shape=(0, *shape), **options)
+            if keep:
+                self._take_over(path, keep, block)
+            self._file.swmr_mode = True
+            self._lock = os.open(temporary, os.O_RDONLY)
+            _flock(self._lock, fcntl.LOCK_SH)
 
     @property
     def frames(self) -> int:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
+from densnet.files import write_bytes
 from densnet.spectra.infrared import Spectrum
 from densnet.units import FS_PER_AU, PS_PER_AU
 
@@ -72,12 +71,12 @@ def write_csv(path: Path, spectrum: Spectrum, source: str) -> None:
     )
     buffer = io.StringIO()
     np.savetxt(buffer, columns, fmt="%.8g", delimiter=",")
-    _write(path, ("\n".join(lines) + "\n" + buffer.getvalue()).encode())
+    write_bytes(path, ("\n".join(lines) + "\n" + buffer.getvalue()).encode())
 
 
 def write_json(path: Path, record: DataclassInstance) -> None:
     """A dataclass of plain values. Numbers that are not finite have no place in JSON: make them None first."""
-    _write(path, (json.dumps(asdict(record), indent=2, allow_nan=False) + "\n").encode())
+    write_bytes(path, (json.dumps(asdict(record), indent=2, allow_nan=False) + "\n").encode())
 
 
 def write_figure(path: Path, figure: Figure) -> None:
@@ -86,16 +85,4 @@ def write_figure(path: Path, figure: Figure) -> None:
         buffer = io.BytesIO()
         # Without the date the same spectrum gives the same file.
         figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
-        _write(path.with_suffix(f".{kind}"), buffer.getvalue())
-
-
-def _write(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        write_bytes(path.with_suffix(f".{kind}"), buffer.getvalue())

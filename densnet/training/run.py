@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from densnet import files
 from densnet.data.datamodule import FitsDataModule
 from densnet.errors import ConfigError, ModelError
 from densnet.model.checkpoint import Architecture, ModelFile, Provenance, build, read_model, save_model
 from densnet.model.densnet import DensNet
-from densnet.training.evaluate import Evaluation
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +23,8 @@ def start_model(architecture: Architecture, data: FitsDataModule, warm_start: st
     """A model for this data: fresh, or continued from a saved one.
 
     A warm start takes every network the saved model has (its architecture wins over the configured one, so weights fit) and
-    builds the others. energy: whether this stage trains an energy network; without it the result has none (an untrained
+    builds the others; a saved density network with fixed exponents gets flexible ones, starting where they were, if the
+    configured one has them. energy: whether this stage trains an energy network; without it the result has none (an untrained
     one, or one made for another density, would give energies that mean nothing).
     Raises BasisError if the saved model has another basis than the data.
     """
@@ -33,7 +33,10 @@ def start_model(architecture: Architecture, data: FitsDataModule, warm_start: st
     if saved is not None:
         data.check_basis(saved.model.basis.hash, f"model {warm_start}")
         provenance = saved.provenance
-        architecture = Architecture(saved.architecture.density, saved.architecture.energy or architecture.energy)
+        density = saved.architecture.density
+        if density.flexible == 1:
+            density = replace(density, flexible=architecture.density.flexible)
+        architecture = Architecture(density, saved.architecture.energy or architecture.energy)
     if not energy:
         architecture = replace(architecture, energy=None)
     model = build(architecture, basis)
@@ -42,10 +45,12 @@ def start_model(architecture: Architecture, data: FitsDataModule, warm_start: st
     if saved is None:
         model.density.frame.fit_scales(data.fits.coefficient[atoms], data.fits.number[atoms])
     else:
-        model.density.load_state_dict(saved.model.density.state_dict())
+        fresh = {k: v for k, v in model.density.state_dict().items() if k.startswith("exponents.")}
+        model.density.load_state_dict({**fresh, **saved.model.density.state_dict()})
     if model.energy is not None:
         if saved is not None and saved.model.energy is not None:
-            model.energy.load_state_dict(saved.model.energy.state_dict())
+            fresh = {k: v for k, v in model.energy.state_dict().items() if k.startswith("from_exponents.")}
+            model.energy.load_state_dict({**fresh, **saved.model.energy.state_dict()})
         else:
             model.energy.frame.fit_scales(data.fits.coefficient[atoms], data.fits.number[atoms])
             fit_references(model, data, train)
@@ -97,8 +102,7 @@ def _identity(folder: Path) -> str | None:
 
 def mark_run(folder: Path | str, identity: str) -> None:
     """Say in the run folder which settings it belongs to, for ckpt_path=auto."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    (Path(folder) / "identity.json").write_text(identity)
+    files.write_text(Path(folder) / "identity.json", identity)
 
 
 def refuse_sweep_with_ddp(multirun: bool, strategy: str, devices: object, launcher: str) -> None:
@@ -116,11 +120,3 @@ def export(folder: str | Path, file: ModelFile, recipe: str) -> str:
     model_hash = save_model(folder, file.model, file.architecture, provenance)
     log.warning("model %s saved in %s", model_hash, folder)
     return model_hash
-
-
-def write_json(path: Path | str, content: Evaluation) -> None:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(asdict(content), indent=1))
-    os.replace(temporary, path)

@@ -1,0 +1,133 @@
+"""Write the tables of docs/density.md from the files in docs/results: python docs/tables.py. The tests see that it was done."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parent
+PAGE = DOCS / "density.md"
+
+
+def report(name: str) -> Any:
+    """The report in docs/results/NAME.json."""
+    return json.loads((DOCS / "results" / f"{name}.json").read_text())["report"]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+    return "\n".join(lines)
+
+
+def basis_floors() -> str:
+    """Fit floors of the three bases: ethanol, design molecules, molecules the design never saw."""
+    rows = []
+    for basis in report("basis")["bases"]:
+        floors = {side: [f["nmae_percent"] for f in basis[side]] for side in ("used", "held_out")}
+        mean = {side: sum(values) / len(values) for side, values in floors.items()}
+        ethanol = next(f for f in basis["used"] if f["molecule"] == "C2H6O")
+        rows.append(
+            [
+                f"`{basis['name']}`",
+                str(ethanol["functions"]),
+                f"{ethanol['nmae_percent']:.3f}",
+                *(f"{mean[side]:.3f} ({max(floors[side]):.3f})" for side in ("used", "held_out")),
+                f"{max(f['condition'] for side in floors for f in basis[side]):.0e}",
+                basis["shells"].replace("; ", "<br>"),
+            ]
+        )
+    head = ["basis", "functions of ethanol", "floor of ethanol, %", "design molecules, %", "others, %", "condition", "shells"]
+    return table(head, rows)
+
+
+def row_of(run: dict[str, Any]) -> list[str]:
+    e = run["evaluation"]
+    figures = [f"{e[k]:.3f}" for k in ("nmae_percent", "nmae_fit_percent")]
+    return [*figures, f"{e['deformation_error_percent']:.2f}", f"{e['dipole_mae_mD']:.2f}", f"{e['quadrupole_mae_mD_A']:.1f}"]
+
+
+ERRORS = ["NMAE, %", "against the fit, %", "of the deformation, %", "dipole, mD", "second moment, mD angstrom"]
+
+
+def learning_curve() -> str:
+    runs = [r for r in report("density")["runs"] if r["name"].startswith("frames-")]
+    runs.sort(key=lambda r: r["train_frames"])
+    rows = [[str(r["train_frames"]), *row_of(r), f"{r['seconds'] / 3600:.2f}"] for r in runs]
+    return table(["training frames", *ERRORS, "hours"], rows)
+
+
+NAMES = {
+    "metric": "metric alone",
+    "metric-longer": "metric, trained on",
+    "real-space": "real space, fixed exponents",
+    "real-space-flexible": "real space, flexible exponents",
+    "real-space-dipole": "real space, then on with a heavy dipole term",
+}
+
+
+def fine_tuning() -> str:
+    runs = {r["name"]: r for r in report("density")["runs"]}
+    rows = [[title, str(runs[n]["steps"]), *row_of(runs[n]), f"{runs[n]['seconds'] / 3600:.2f}"] for n, title in NAMES.items()]
+    return table(["training", "steps", *ERRORS, "hours"], rows)
+
+
+def shipped() -> str:
+    """The evaluation of models/ethanol."""
+    e = report("ethanol_density")
+    rows = [
+        ["NMAE against the SCF density, %", f"{e['nmae_percent']:.3f}"],
+        ["worst frame, %", f"{e['nmae_worst_percent']:.3f}"],
+        ["floor of the fit, %", f"{e['fit_floor_percent']:.3f}"],
+        ["NMAE against the fit, %", f"{e['nmae_fit_percent']:.3f}"],
+        ["share of the deformation, %", f"{e['deformation_error_percent']:.2f}"],
+        ["dipole, mD", f"{e['dipole_mae_mD']:.2f}"],
+        ["second moment, mD angstrom", f"{e['quadrupole_mae_mD_A']:.1f}"],
+        ["electrons, largest error", f"{e['electrons_max_error']:.0e}"],
+        ["test frames (with a grid)", f"{e['frames']} ({e['grid_frames']})"],
+        ["RMSD to the nearest training frame, least / median, angstrom", f"{e['rmsd_least_A']:.3f} / {e['rmsd_median_A']:.3f}"],
+    ]
+    rows += [[f"{x['element']} atoms, % of their electrons", f"{x['error_percent']:.3f}"] for x in e["elements"]]
+    return table(["", "models/ethanol"], rows)
+
+
+def benchmark() -> str:
+    b = report("density_benchmark")
+    rows = [
+        [f"density of {p['molecules']} ethanol", f"{p['ms']:.1f} ms", f"{p['coefficients_per_s']:.3g} coefficients/s",
+         f"one SCF takes {p['kohn_sham_over_network']:.0f} times as long as a molecule"]
+        for p in b["prediction"]
+    ]  # fmt: skip
+    for name, title in (("metric", "metric J + mu S of ethanol"), ("density", "density on 50000 points")):
+        c = b[name]
+        rows.append([title, f"{c['densnet_ms']:.1f} ms", f"PySCF {c['pyscf_ms']:.1f} ms", f"PySCF / densnet {c['ratio']:.2f}"])
+    c = b["losses"]
+    for name, title in (("metric", "metric loss"), ("real_space", "real-space loss, 1000 points")):
+        ratio = f"{c[f'{name}_over_network']:.2f} of the network"
+        rows.append([f"{title}, {c['molecules']} molecules, with gradient", f"{c[f'{name}_ms']:.1f} ms", "", ratio])
+    return table(["work", "time", "", "ratio"], rows)
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "basis": basis_floors,
+    "learning-curve": learning_curve,
+    "fine-tuning": fine_tuning,
+    "shipped": shipped,
+    "benchmark": benchmark,
+}
+
+
+def filled(text: str) -> str:
+    """The page with every block between its marks made anew. Raises KeyError for a block nobody makes."""
+    return re.sub(
+        r"<!-- begin:(\S+) -->.*?<!-- end:\1 -->",
+        lambda m: f"<!-- begin:{m[1]} -->\n\n{BLOCKS[m[1]]()}\n\n<!-- end:{m[1]} -->",
+        text,
+        flags=re.DOTALL,
+    )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(filled(PAGE.read_text()))
