@@ -22,7 +22,8 @@ from densnet.training.run import export, find_checkpoint, mark_run, refuse_sweep
 @job
 def main(cfg: DictConfig) -> None:
     if evaluating(cfg.mode):
-        print(evaluate_saved(cfg.run_dir, cfg.init, cfg.dataset.path, cfg.test_frames, cfg.test_grids, cfg.trainer.accelerator))
+        few = cfg.test_frames, cfg.test_grids
+        print(evaluate_saved(cfg.run_dir, cfg.init, cfg.dataset.path, *few, cfg.trainer.accelerator, cfg.record))
         return
     here = HydraConfig.get()
     refuse_sweep_with_ddp(here.mode == RunMode.MULTIRUN, cfg.trainer.strategy, cfg.trainer.devices, here.launcher._target_)

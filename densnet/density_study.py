@@ -132,7 +132,12 @@ def learning_curve_figure(study: Study) -> Figure:
         axes.set_xticks(frames, [str(f) for f in frames])
         axes.minorticks_off()
         axes.set_xlabel("training frames")
-        ticks = [t for k in range(-3, 4) for t in (10**k, 2 * 10**k, 5 * 10**k) if axes.get_ylim()[0] <= t <= axes.get_ylim()[1]]
+        ticks = [
+            t
+            for k in range(-3, 4)
+            for t in (10**k * d for d in (1, 1.5, 2, 3, 5, 7))
+            if axes.get_ylim()[0] <= t <= axes.get_ylim()[1]
+        ]
         axes.set_yticks(ticks, [f"{t:g}" for t in ticks])
     figure.suptitle(f"Ethanol, {runs[0].steps} optimiser steps for every point", fontsize=10)
     return figure

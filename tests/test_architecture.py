@@ -29,7 +29,7 @@ ALLOWED = {
     "nn": LAYERS,
     "observables": LAYERS,
     "model": MODEL,
-    "training": MODEL | {"model", "spectra"},
+    "training": MODEL | {"model", "spectra", "record"},
     "simulation": MODEL | {"model"},
     "spectra": FOUNDATION,
     "reference": LAYERS | {"cli", "record"},

@@ -45,7 +45,11 @@ def test_mistakes_end_in_one_line(command: list[str], expected: str, tmp_path: P
     [
         ("train", "trainer.max_epoch=3", "unknown setting 'trainer.max_epoch'; did you mean 'trainer.max_epochs'?"),
         ("train", "experiment=watr", "unknown configuration 'experiment/watr'; did you mean 'water'?"),
-        ("train", "stage=second", "unknown configuration 'stage/second'; expected one of density, density_flexible, density_real_"),
+        (
+            "train",
+            "stage=second",
+            "unknown configuration 'stage/second'; expected one of density, density_flexible, density_real_",
+        ),
         ("train", "zzz=1", "unknown setting 'zzz'; --help lists the settings this program knows"),
         (
             "simulate",

@@ -313,6 +313,7 @@ def test_what_cannot_be_evaluated_is_refused(fits: Fits, silent: DensNet, tiny_f
     save_model(tmp_path / "model", silent, TINY, Provenance())
     refused(DataError, "does not exist", str(tmp_path / "model"), tmp_path / "absent.h5")
     refused(ConfigError, "test_frames is 0", str(tmp_path / "model"), tiny_fits, 0)
+    refused(ConfigError, "test_grids is 0", str(tmp_path / "model"), tiny_fits, None, 0)
     hydrogen, oxygen = fits.basis.elements
     fewer = replace(fits.basis, name="other", elements=(replace(hydrogen, shells=hydrogen.shells[1:]), oxygen))
     with pytest.raises(BasisError, match=r"was fitted in basis other .* but the model has basis test"):
@@ -323,7 +324,7 @@ def test_what_cannot_be_evaluated_is_refused(fits: Fits, silent: DensNet, tiny_f
         evaluating("evalute")
     assert (evaluating("evaluate"), evaluating("train")) == (True, False)
     if not torch.cuda.is_available():
-        refused(ConfigError, "there is none", str(tmp_path / "model"), tiny_fits, None, "gpu")
+        refused(ConfigError, "there is none", str(tmp_path / "model"), tiny_fits, None, None, "gpu")
     broken = untrained(fits.basis)
     with torch.no_grad():
         next(broken.parameters()).fill_(float("nan"))

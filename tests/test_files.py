@@ -25,9 +25,14 @@ def test_a_file_is_replaced_when_it_is_complete(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path, fault: type[BaseException]) -> None:
     path = tmp_path / "a.json"
     write_json(path, [1.5, None])
-    with pytest.raises(fault), replacing(path) as temporary:
-        temporary.write_text("half")
-        raise fault
+
+    def interrupted() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise fault
+
+    with pytest.raises(fault):
+        interrupted()
     assert json.loads(path.read_text()) == [1.5, None]
     assert list(tmp_path.iterdir()) == [path]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -41,3 +42,32 @@ def test_readme_quotes_the_result_files(column: int, name: str) -> None:
     for key, text in quoted.items():
         digits = len(text.partition(".")[2])
         assert float(text) == pytest.approx(expected[key], abs=0.51 * 10**-digits), key
+
+
+def test_density_page_shows_the_result_files() -> None:
+    """The tables of docs/density.md are what docs/tables.py makes of docs/results."""
+    specification = importlib.util.spec_from_file_location("tables", ROOT / "docs/tables.py")
+    assert specification is not None
+    assert specification.loader is not None
+    tables = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(tables)
+    page = (ROOT / "docs/density.md").read_text()
+    assert tables.filled(page) == page, "run python docs/tables.py"
+    assert page.count("<!-- begin:") == len(tables.BLOCKS)
+    damaged = page.replace("| 580 |", "| 581 |")
+    assert damaged != page
+    assert tables.filled(damaged) == page
+
+
+def test_bars_of_the_shipped_density() -> None:
+    """What the docs promise of models/ethanol and of the bases, read from the result files."""
+    shipped = json.loads((ROOT / "docs/results/ethanol_density.json").read_text())["report"]
+    assert shipped["nmae_percent"] <= 0.18
+    assert shipped["electrons_max_error"] <= 1e-6
+    for basis in json.loads((ROOT / "docs/results/basis.json").read_text())["report"]["bases"]:
+        ethanol = next(f for f in basis["used"] if f["molecule"] == "C2H6O")
+        size, floor = {"small": (380, 0.40), "medium": (680, 0.14), "large": (870, 0.10)}[basis["name"]]
+        assert ethanol["functions"] <= size
+        assert ethanol["nmae_percent"] <= floor
+        mean = {side: sum(f["nmae_percent"] for f in basis[side]) / len(basis[side]) for side in ("used", "held_out")}
+        assert mean["held_out"] <= 1.3 * mean["used"]

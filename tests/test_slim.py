@@ -9,8 +9,8 @@ import pytest
 
 from densnet.data.datamodule import FitsDataModule
 from densnet.data.fits import read_fits
-from densnet.slim import kept_samples, slim
 from densnet.errors import ConfigError
+from densnet.slim import kept_samples, slim
 
 
 def test_slim(tiny_fits: Path, tmp_path: Path) -> None:

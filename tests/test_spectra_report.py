@@ -22,7 +22,6 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from densnet.errors import SpectrumError
-from densnet.spectra import files
 from densnet.spectra.files import write_csv, write_figure
 from densnet.spectra.harmonic import KM_MOL_PER_AU, NormalModes, normal_modes
 from densnet.spectra.infrared import Recipe, infrared_spectrum
@@ -141,7 +140,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch, spectru
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(files.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         write_csv(path, spectrum, "run.h5")
     assert path.read_text() == "old"

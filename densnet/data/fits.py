@@ -22,7 +22,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -161,7 +161,7 @@ class Fits:
         return out
 
 
-def _points(file: h5py.File, kind: str, block: slice) -> DensityGrid:
+def _points(file: Any, kind: str, block: slice) -> DensityGrid:
     return DensityGrid(*(np.asarray(file[f"{kind}_{name}"][block]) for name in ("point", "weight", "density")))
 
 

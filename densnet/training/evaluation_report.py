@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from densnet.data.fits import Fits, read_fits
 from densnet.errors import ConfigError, ModelError
 from densnet.files import write_text
 from densnet.model.densnet import DensNet
+from densnet.record import write_record
 from densnet.spectra.files import write_figure, write_json
 from densnet.training.evaluate import check_basis, frame_errors, frames_for, model_to_evaluate
 from densnet.training.evaluation import Evaluation, FrameErrors, summarise
@@ -36,17 +38,22 @@ def evaluate_saved(
     limit: int | None = None,
     grids: int | None = None,
     accelerator: str = "cpu",
+    record: str | None = None,
 ) -> str:
     """evaluate_into with figures, for a saved model and the first `limit` test frames (those with a grid come first) of a
 
-    densnet/fits file; the RMSD is taken to all its training frames. accelerator: as Lightning names them. Raises ConfigError
+    densnet/fits file; the RMSD is taken to all its training frames. accelerator: as Lightning names them; record: also write
+    the evaluation there, with this machine beside it. Raises ConfigError
     without a model, BasisError if it has another basis than the data, DataError if these have no test frames or nothing to
     compare with.
     """
     cuda = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
     saved, fits = model_to_evaluate(model, "cuda" if cuda else "cpu"), read_fits(data)
     check_basis(saved, fits)
-    return evaluate_into(folder, saved, fits, frames_for(fits, limit), fits.indices("train"), figures=True, grids=grids)
+    words = evaluate_into(folder, saved, fits, frames_for(fits, limit), fits.indices("train"), figures=True, grids=grids)
+    if record is not None:
+        write_record(Path(record), json.loads((Path(folder) / "evaluation.json").read_text()))
+    return words
 
 
 def evaluate_into(
