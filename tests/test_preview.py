@@ -1,4 +1,4 @@
-"""The shipped preview model: loads in a fresh process, and agrees with the DFT it was trained on where it should."""
+"""The shipped models and data: they load, and agree with the DFT they were trained on where they should."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import pytest
 import torch
 from ase.build import molecule
 
+from densnet.data.fits import read_fits
 from densnet.data.labels import Level
 from densnet.model.checkpoint import read_model
 from densnet.observables.multipoles import electrons, quadrupole
 from densnet.reference.fitting import density_on_grid, nmae_percent
 from densnet.reference.kohn_sham import NoLabel, compute_label
 from densnet.structures import Molecule, Molecules
+from densnet.training.evaluate import evaluate
 from densnet.units import ANGSTROM_PER_BOHR, MEV_PER_ANGSTROM_PER_AU, MILLIDEBYE_PER_AU
 
 FOLDER = Path(__file__).parents[1] / "models/ethanol-preview"
@@ -59,3 +61,33 @@ def test_it_agrees_with_its_dft(ethanol: Molecule) -> None:
     grid = density_on_grid(ethanol, unpack(label.density_matrix), level.ao_basis, 1)
     density = density_on_points(ethanol, result.density, file.model.basis, torch.as_tensor(grid.point))
     assert nmae_percent(density.numpy(), grid, 26) < 0.6
+
+
+def test_the_density_model_loads_and_is_what_the_docs_say(ethanol: Molecule) -> None:
+    """models/ethanol: flexible exponents, exact charge, a few megabytes, its recipe and the hash of its data."""
+    folder = FOLDER.with_name("ethanol")
+    file = read_model(folder)
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 20e6
+    assert file.architecture.density.flexible == 1.3
+    assert file.model.energy is None
+    molecules = Molecules.of([ethanol])
+    with torch.no_grad():
+        result = file.model.density_only(molecules)
+    assert float(electrons(molecules, result.density, file.model.basis.multiplicity)) == pytest.approx(26, abs=1e-6)
+    fits = read_fits(FOLDER.parents[1] / "datasets/ethanol.h5")
+    assert file.provenance.data_hash == fits.labels_hash
+    assert file.model.basis.hash == fits.basis.hash
+    assert len(file.provenance.recipe) == 2
+
+
+def test_shipped_data_give_the_error_of_the_shipped_model() -> None:
+    """From the samples in datasets/ethanol.h5: close to what the docs quote from whole grids."""
+    fits = read_fits(FOLDER.parents[1] / "datasets/ethanol.h5")
+    frames = fits.indices("test")[:12]
+    found = evaluate(read_model(FOLDER.with_name("ethanol")).model, fits, frames, progress=False)
+    assert found.quadrature == "samples"
+    assert found.nmae_percent < 0.13
+    assert 0.05 < found.fit_floor_percent < 0.09
+    other = read_fits(FOLDER.parents[1] / "datasets/ethanethiol.h5")
+    assert (len(other.indices("train")), len(other.indices("test"))) == (306, 60)
+    assert other.basis.numbers == (1, 6, 16)

@@ -58,7 +58,6 @@ def check_exponents(exponent: Tensor) -> None:
 
 
 @cache
-@torch.inference_mode(False)  # may be filled while validating and used in training
 def _degrees(multiplicity: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Angular momentum of every slot."""
     return torch.tensor([l for l, count in enumerate(multiplicity) for _ in range(count)], dtype=dtype, device=device)
