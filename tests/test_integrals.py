@@ -26,18 +26,20 @@ LMAX = 6
 ONE_OF_EACH = (1,) * (LMAX + 1)
 DIRECTION = np.array([0.36, -0.48, 0.8])
 DISTANCES = (0.0, 0.2, 1.0, 2.5, 6.0, 15.0)
-OVERLAP, COULOMB = {"coulomb": 0.0, "overlap": 1.0}, {"coulomb": 1.0, "overlap": 0.0}
+OVERLAP, COULOMB = (0.0, 1.0), (1.0, 0.0)  # weights of J and S
 
 
 def number(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64)
 
 
-def all_degrees(a: float, b: float, vector: np.ndarray, dtype: torch.dtype = torch.float64, **kernel: float) -> Tensor:
+def all_degrees(
+    a: float, b: float, vector: np.ndarray, kernel: tuple[float, float], dtype: torch.dtype = torch.float64
+) -> Tensor:
     """(49, 49) integrals between one shell of every l on each of two centres."""
     exponents = (torch.full((1, LMAX + 1), e, dtype=dtype) for e in (a, b))
     left, right = exponents
-    return pair_blocks(ONE_OF_EACH, left, ONE_OF_EACH, right, torch.as_tensor(vector[None], dtype=dtype), **kernel)[0]
+    return pair_blocks(ONE_OF_EACH, left, ONE_OF_EACH, right, torch.as_tensor(vector[None], dtype=dtype), *kernel)[0]
 
 
 def pyscf_shells(exponent: float, centre: np.ndarray) -> gto.Mole:
@@ -58,11 +60,11 @@ def overlap_by_quadrature(a: float, b: float, vector: np.ndarray) -> np.ndarray:
     weights = np.prod(list(itertools.product(weight, repeat=3)), axis=1) / total**1.5
 
     def functions(exponent: float, x: np.ndarray) -> np.ndarray:
-        x = torch.as_tensor(x)
+        where = torch.as_tensor(x)
         return torch.cat(
             [
                 moments.normalisation(l, number(exponent))
-                * o3.spherical_harmonics(l, x, normalize=False, normalization="integral")
+                * o3.spherical_harmonics(l, where, normalize=False, normalization="integral")
                 for l in range(LMAX + 1)
             ],
             dim=1,
@@ -98,7 +100,7 @@ def test_gaunt_coefficients_are_couplings(l: int, l2: int, total: int) -> None:
 def test_overlap_is_exact(a: float, b: float) -> None:
     """PySCF's own overlaps are off by up to 1e-7 where the function with the larger l is diffuse and the other hard."""
     for distance in DISTANCES:
-        ours = all_degrees(a, b, distance * DIRECTION, **OVERLAP).numpy()
+        ours = all_degrees(a, b, distance * DIRECTION, OVERLAP).numpy()
         assert np.abs(ours - overlap_by_quadrature(a, b, distance * DIRECTION)).max() < 1e-13
 
 
@@ -106,7 +108,7 @@ def test_overlap_is_exact(a: float, b: float) -> None:
 def test_overlap_against_pyscf(a: float, b: float) -> None:
     for distance in DISTANCES:
         vector = distance * DIRECTION
-        assert np.abs(all_degrees(a, b, vector, **OVERLAP).numpy() - from_pyscf("int1e_ovlp", a, b, vector)).max() < 1e-10
+        assert np.abs(all_degrees(a, b, vector, OVERLAP).numpy() - from_pyscf("int1e_ovlp", a, b, vector)).max() < 1e-10
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_overlap_against_pyscf(a: float, b: float) -> None:
 def test_coulomb_against_pyscf(a: float, b: float) -> None:
     for distance in DISTANCES:
         vector = distance * DIRECTION
-        assert np.abs(all_degrees(a, b, vector, **COULOMB).numpy() - from_pyscf("int2c2e", a, b, vector)).max() < 1e-10
+        assert np.abs(all_degrees(a, b, vector, COULOMB).numpy() - from_pyscf("int2c2e", a, b, vector)).max() < 1e-10
 
 
 @pytest.mark.parametrize("l", range(LMAX + 1))
@@ -124,8 +126,8 @@ def test_one_centre_limit(l: int, l2: int) -> None:
     a, b, here = number(3.1), number(0.8), torch.zeros(3, dtype=torch.float64)
     identity = torch.eye(2 * l + 1, 2 * l2 + 1, dtype=torch.float64) * (l == l2)
     overlap, coulomb = moments.one_centre_overlap(l, a, b), moments.one_centre_coulomb(l, a, b)
-    torch.testing.assert_close(two_centre(l, a, l2, b, here, **OVERLAP), identity * overlap, rtol=1e-13, atol=1e-15)
-    torch.testing.assert_close(two_centre(l, a, l2, b, here, **COULOMB), identity * coulomb, rtol=1e-13, atol=1e-15)
+    torch.testing.assert_close(two_centre(l, a, l2, b, here, *OVERLAP), identity * overlap, rtol=1e-13, atol=1e-15)
+    torch.testing.assert_close(two_centre(l, a, l2, b, here, *COULOMB), identity * coulomb, rtol=1e-13, atol=1e-15)
     both = two_centre(l, a, l2, b, here, coulomb=2.0, overlap=0.3)
     torch.testing.assert_close(both, identity * (2 * coulomb + 0.3 * overlap), rtol=1e-13, atol=1e-15)
 
@@ -145,7 +147,7 @@ def test_gradients_in_positions_and_exponents(l: int, l2: int) -> None:
 
 
 @pytest.mark.parametrize(("name", "kernel"), [("int1e_ovlp", OVERLAP), ("int2c2e", COULOMB)])
-def test_gradients_against_differences_of_pyscf(name: str, kernel: dict[str, float]) -> None:
+def test_gradients_against_differences_of_pyscf(name: str, kernel: tuple[float, float]) -> None:
     weight = np.random.default_rng(2).normal(size=(49, 49))
     a, b, vector = 0.9, 2.2, 1.7 * DIRECTION
 
@@ -159,7 +161,7 @@ def test_gradients_against_differences_of_pyscf(name: str, kernel: dict[str, flo
         expected.append((at[0] - 8 * at[1] + 8 * at[2] - at[3]) / (12 * step))
     variables = torch.as_tensor(start).requires_grad_()
     exponents = variables[:2, None].expand(2, LMAX + 1)
-    out = pair_blocks(ONE_OF_EACH, exponents[:1], ONE_OF_EACH, exponents[1:], variables[None, 2:], **kernel)
+    out = pair_blocks(ONE_OF_EACH, exponents[:1], ONE_OF_EACH, exponents[1:], variables[None, 2:], *kernel)
     (gradient,) = torch.autograd.grad((out[0] * torch.as_tensor(weight)).sum(), variables)
     assert np.abs(gradient.numpy() - expected).max() < 1e-8 * np.abs(expected).max()
 
@@ -172,16 +174,16 @@ def representation(turn: np.ndarray) -> np.ndarray:
         return [o3.spherical_harmonics(l, torch.as_tensor(x), normalize=True).numpy() for l in range(LMAX + 1)]
 
     pairs = zip(harmonics(x), harmonics(x @ turn.T))
-    return block_diag(*[np.linalg.lstsq(here, there, rcond=None)[0].T for here, there in pairs])
+    return np.asarray(block_diag(*[np.linalg.lstsq(here, there, rcond=None)[0].T for here, there in pairs]))
 
 
 @pytest.mark.parametrize("kernel", [OVERLAP, COULOMB])
-def test_rotation(kernel: dict[str, float]) -> None:
+def test_rotation(kernel: tuple[float, float]) -> None:
     turn = np.linalg.qr(np.random.default_rng(9).normal(size=(3, 3)))[0]
     turn *= np.linalg.det(turn)
     d, vector = representation(turn), 1.3 * DIRECTION
-    turned = all_degrees(0.9, 1.6, turn @ vector, **kernel).numpy()
-    still = all_degrees(0.9, 1.6, vector, **kernel).numpy()
+    turned = all_degrees(0.9, 1.6, turn @ vector, kernel).numpy()
+    still = all_degrees(0.9, 1.6, vector, kernel).numpy()
     assert np.abs(turned - d @ still @ d.T).max() < 1e-12
     assert np.abs(turned - d.T @ still @ d).max() > 0.05  # the inverse rotation does not pass
 
@@ -189,10 +191,10 @@ def test_rotation(kernel: dict[str, float]) -> None:
 def test_swapped_functions_are_the_transpose() -> None:
     vector = 1.3 * DIRECTION
     for kernel in (OVERLAP, COULOMB):
-        here, there = all_degrees(0.9, 4.0, vector, **kernel), all_degrees(4.0, 0.9, -vector, **kernel)
+        here, there = all_degrees(0.9, 4.0, vector, kernel), all_degrees(4.0, 0.9, -vector, kernel)
         torch.testing.assert_close(here, there.T, rtol=0, atol=1e-13)
         odd = here[1:4, 0]
-        torch.testing.assert_close(all_degrees(0.9, 4.0, -vector, **kernel)[1:4, 0], -odd, rtol=0, atol=1e-14)
+        torch.testing.assert_close(all_degrees(0.9, 4.0, -vector, kernel)[1:4, 0], -odd, rtol=0, atol=1e-14)
         assert float(odd.abs().max()) > 0.02
 
 
@@ -218,8 +220,8 @@ def test_single_precision(a: float, b: float) -> None:
     """Good to 1e-5 of the largest integral of the pair, finite at any distance."""
     for distance in (*DISTANCES, 40.0):
         for kernel in (OVERLAP, COULOMB):
-            exact = all_degrees(a, b, distance * DIRECTION, **kernel)
-            single = all_degrees(a, b, distance * DIRECTION, dtype=torch.float32, **kernel)
+            exact = all_degrees(a, b, distance * DIRECTION, kernel)
+            single = all_degrees(a, b, distance * DIRECTION, kernel, torch.float32)
             scale = np.sqrt(float(moments.one_centre_coulomb(0, number(a), number(a))) if kernel is COULOMB else 1.0)
             assert single.dtype == torch.float32
             assert float((single - exact).abs().max()) < 1e-5 * scale**2
