@@ -32,7 +32,7 @@ class Record:
 def command_line() -> str:
     """The command that runs now, as typed after `python`."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    program = f"-m {spec.name.removesuffix('.__main__')}" if spec is not None else Path(sys.argv[0]).name
+    program = f"-m {spec.name.removesuffix('.__main__')}" if spec is not None else os.path.relpath(sys.argv[0])
     return f"python {program} {shlex.join(sys.argv[1:])}".strip()
 
 
