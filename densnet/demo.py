@@ -35,7 +35,7 @@ PLANS = {
     "water": Plan(
         reference=("sampling.train=100", "sampling.test=24", "basis=hco_medium"),
         density=("dataset.batch_size=16", "trainer.max_epochs=240", "callbacks.grid.every_n_epochs=80"),
-        energy=("dataset.batch_size=16", "trainer.max_epochs=340", "callbacks.infrared.every_n_epochs=100"),
+        energy=("dataset.batch_size=16", "trainer.max_epochs=440", "callbacks.infrared.every_n_epochs=100"),
         simulate=("simulation.replicas=12", "simulation.steps=4400", "simulation.equilibration_steps=600"),
         spectra=("peaks.low_cm1=1000", "spectrum=hann", "spectrum.resolution_cm1=16", "title=Water"),
     ),
