@@ -17,7 +17,7 @@ from densnet.cli import run
 from densnet.errors import DataError
 from densnet.files import write_json
 from densnet.record import write_record
-from densnet.steps import Step, run_steps
+from densnet.steps import ROOT, Step, from_root, run_steps
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def commands(experiment: str, out: Path, labels: Path | None, workers: int) -> l
         steps += [Step(data / "fits.h5", reference)]
     else:
         steps += [Step(data / "harmonic.h5", [*reference, "task=harmonic"])]
-        steps += [Step(data / "fits.h5", [*reference, "task=fit", f"labels={labels.resolve()}"])]
+        steps += [Step(data / "fits.h5", [*reference, "task=fit", f"labels={from_root(labels)}"])]
     train = ["train.py", f"experiment={experiment}", f"dataset.path={data / 'fits.h5'}", f"runs_dir={out}", "ckpt_path=auto"]
     steps.append(
         Step(
@@ -139,7 +139,7 @@ def commands(experiment: str, out: Path, labels: Path | None, workers: int) -> l
     energy = [*train, "stage=energy", f"init={out / 'density-model'}", f"run_dir={out / 'energy-run'}", f"export={out / 'model'}"]
     steps.append(Step(out / "energy-run/evaluation.json", [*energy, *infrared, *plan.energy]))
     trajectory = out / "trajectory.h5"
-    resume = ["resume=true"] if trajectory.exists() else []
+    resume = ["resume=true"] if (ROOT / trajectory).exists() else []
     steps.append(
         Step(
             out / "trajectory.json",
@@ -162,7 +162,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes that label")
     arguments = parser.parse_args()
     out = arguments.out.resolve()
-    spent = run_steps(commands(arguments.experiment, out, arguments.labels, arguments.workers), out / "seconds.json")
+    steps = commands(arguments.experiment, from_root(out), arguments.labels, arguments.workers)
+    spent = run_steps(steps, out / "seconds.json")
     report = collect(out, sum(spent.values()))
     write_json(out / "report.json", asdict(report))
     if arguments.record:

@@ -23,7 +23,7 @@ from densnet.cli import run
 from densnet.errors import ConfigError, DataError
 from densnet.files import replacing
 from densnet.record import write_record
-from densnet.steps import Step, run_steps
+from densnet.steps import ROOT, Step, from_root, run_steps
 
 SIZES = (50, 100, 200, 400)
 
@@ -58,7 +58,7 @@ def training(name: str, out: Path, stage: str, steps: int, extra: Sequence[str])
 
 def plan(labels: Path, out: Path, settings: Settings) -> list[Step]:
     """Every command of the study, in order."""
-    fit = ["-m", "densnet.reference", "task=fit", f"labels={labels.resolve()}", f"data_dir={out}", "basis=large"]
+    fit = ["-m", "densnet.reference", "task=fit", f"labels={from_root(labels)}", f"data_dir={out}", "basis=large"]
     steps = [Step(out / "fits.h5", (*fit, "fit.grid_frames_test=120", "fit.points_train=4000"))]
     extra = ("stage.optimizer.learning_rate=3e-3", *settings.overrides)
     for size in settings.sizes:
@@ -103,7 +103,7 @@ def collect(out: Path, steps: Sequence[Step], seconds: dict[str, float]) -> Stud
             continue
         name = step.done.parent.name
         try:
-            evaluation = json.loads(step.done.read_text())
+            evaluation = json.loads((ROOT / step.done).read_text())
             frames = int(evaluation["train_frames"])
         except (FileNotFoundError, KeyError, ValueError) as error:
             raise DataError(f"{step.done} cannot be used ({type(error).__name__}: {error}); delete it and run again") from error
@@ -166,7 +166,7 @@ def main() -> None:
     settings = Settings(
         arguments.steps, arguments.curve_steps, arguments.tune_steps, tuple(arguments.sizes), tuple(arguments.set)
     )
-    steps = plan(arguments.labels, out, settings)
+    steps = plan(arguments.labels, from_root(out), settings)
     if arguments.only:
         run_steps([s for s in steps if s.done.parent.name in arguments.only], out / "seconds.json")
         return

@@ -78,6 +78,9 @@ def test_the_density_model_loads_and_is_what_the_docs_say(ethanol: Molecule) -> 
     assert file.provenance.data_hash == fits.labels_hash
     assert file.model.basis.hash == fits.basis.hash
     assert len(file.provenance.recipe) == 2
+    for recipe in map(json.loads, file.provenance.recipe):  # nothing of the machine it was trained on
+        assert not Path(recipe["dataset"]["path"]).is_absolute()
+        assert not Path(recipe["init"] or "").is_absolute()
 
 
 def test_shipped_data_give_the_error_of_the_shipped_model() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from densnet.errors import DensnetError
-from densnet.steps import Step, run_steps
+from densnet.steps import ROOT, Step, from_root, run_steps
 
 
 def touching(path: Path, text: str = "made") -> Step:
@@ -42,3 +42,12 @@ def test_failure_keeps_what_was_finished(tmp_path: Path) -> None:
     spent = run_steps([*steps[:1], touching(tmp_path / "b"), steps[2]], tmp_path / "seconds.json")
     assert spent["a"] == first["a"]
     assert spent["b"] > first["b"]
+
+
+def test_paths_below_the_repository_are_named_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands end up in a model's recipe: no folder of this machine, wherever the program was started."""
+    assert from_root(ROOT / "runs" / "x") == Path("runs/x")
+    assert from_root(tmp_path) == tmp_path.resolve()
+    monkeypatch.chdir(tmp_path)
+    assert from_root(Path("here")) == (tmp_path / "here").resolve()
+    assert run_steps([Step(Path("README.md"), ("-c", "raise SystemExit(1)"))], tmp_path / "s.json") == {}, "done, seen from ROOT"

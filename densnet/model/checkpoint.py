@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from densnet.basis.shells import Basis
 from densnet.errors import ConfigError, ModelError
+from densnet.files import replacing
 from densnet.model.density import DensityNetwork
 from densnet.model.densnet import DensNet
 from densnet.model.energy import EnergyNetwork
@@ -156,10 +156,9 @@ def save_model(folder: Path | str, model: DensNet, architecture: Architecture, p
         "provenance": asdict(provenance),
         "basis": json.loads(model.basis.to_json()),
     }
-    save_file(weights, folder / "model.safetensors.tmp")
-    (folder / "model.json.tmp").write_text(json.dumps(content, indent=1))
-    for name in ("model.safetensors", "model.json"):
-        os.replace(folder / f"{name}.tmp", folder / name)
+    with replacing(folder / "model.json") as description, replacing(folder / "model.safetensors") as tensors:
+        save_file(weights, tensors)
+        description.write_text(json.dumps(content, indent=1))
     return model.hash
 
 
