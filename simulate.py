@@ -1,13 +1,15 @@
-"""Molecular dynamics: python simulate.py model=folder molecule=water [simulation=nve|langevin] [out=run.h5] [resume=true]."""
+"""Molecular dynamics: python simulate.py model=folder molecule=water [simulation=nve|...] [out=run.h5] [resume=true].
+
+potential=xtb|kohn_sham in place of model=folder runs the same dynamics on a reference method.
+"""
 
 import hydra
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from densnet.cli import job, run
 from densnet.data.geometry import load_geometry
-from densnet.model.checkpoint import load_model
 from densnet.simulation.engine import simulate
 
 
@@ -16,16 +18,19 @@ from densnet.simulation.engine import simulate
 def main(cfg: DictConfig) -> None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
+    for name in cfg:  # a setting without a value is named here, not where another setting refers to it
+        OmegaConf.select(cfg, str(name), throw_on_missing=True)
     settings = instantiate(cfg.simulation)
     molecules = load_geometry(cfg.molecule, cfg.charge)
-    model = load_model(cfg.model).to(cfg.device)
+    potential = instantiate(cfg.potential)
     summary = simulate(
-        model, molecules, settings, cfg.out, cfg.progress, cfg.resume, cfg.overwrite, model=cfg.model, device=cfg.device
+        potential, molecules, settings, cfg.out, cfg.progress, cfg.resume, cfg.overwrite, model=cfg.source, device=cfg.device
     )
     drift = summary.drift_meV_per_atom_per_ps
     print(
         f"{cfg.out}: {summary.steps} steps, {summary.ms_per_step:.3g} ms each, {summary.mean_temperature:.0f} K"
         + ("" if drift is None else f", drift {drift:.2g} meV/atom/ps")
+        + (f", {summary.frozen_replicas} replicas failed and were frozen" if summary.frozen_replicas else "")
     )
 
 

@@ -13,23 +13,23 @@ from densnet.spectra.harmonic import normal_modes_of
 from densnet.spectra.infrared import infrared_spectrum
 from densnet.spectra.report import write_report
 from densnet.spectra.temperature import vibrational_temperature
-from densnet.structures import Molecule
 
 
 @hydra.main(version_base="1.3", config_path="conf/spectra", config_name="spectra")
 @job
 def main(cfg: DictConfig) -> None:
-    trajectory = read_trajectory(cfg.trajectory)
+    recorded = read_trajectory(cfg.trajectory).of_one_molecule()
+    trajectory = recorded.survivors()
     temperature = trajectory.temperature if cfg.temperature is None else cfg.temperature
     spectrum = infrared_spectrum(trajectory.dipole, trajectory.time_step, temperature, instantiate(cfg.spectrum))
 
     reference = read_harmonic(cfg.harmonic) if cfg.harmonic else None
-    start = trajectory.position[0, 0] if reference is None else reference.position
-    molecule = Molecule(trajectory.number, start, trajectory.charge)
+    start = trajectory.molecule()
+    molecule = start if reference is None else start.moved(reference.position)
     model = model_harmonic(load_model(cfg.model), molecule) if cfg.model else None
 
     write_report(
-        cfg.out, spectrum, f"{cfg.trajectory}, model {trajectory.model_hash}", trajectory.number,
+        cfg.out, spectrum, f"{cfg.trajectory}, model {trajectory.model_hash}{recorded.losses}", trajectory.number,
         vibrational_temperature(trajectory.mass, trajectory.position, trajectory.velocity),
         reference and normal_modes_of(reference), model and normal_modes_of(model),
         instantiate(cfg.peaks), cfg.bands, cfg.title,

@@ -25,6 +25,7 @@ def main(cfg: DictConfig) -> None:
         few = cfg.test_frames, cfg.test_grids
         print(evaluate_saved(cfg.run_dir, cfg.init, cfg.dataset.path, *few, cfg.trainer.accelerator, cfg.record))
         return
+    OmegaConf.resolve(cfg)
     here = HydraConfig.get()
     refuse_sweep_with_ddp(here.mode == RunMode.MULTIRUN, cfg.trainer.strategy, cfg.trainer.devices, here.launcher._target_)
     lightning.seed_everything(cfg.seed, workers=True)

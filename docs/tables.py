@@ -1,4 +1,4 @@
-"""Write the tables of docs/density.md from the files in docs/results: python docs/tables.py. The tests see that it was done."""
+"""Write the tables of PAGES from the files in docs/results: python docs/tables.py. The tests see that it was done."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).parent
-PAGE = DOCS / "density.md"
+PAGES = (DOCS / "density.md", DOCS / "energies.md")
 
 
 def report(name: str) -> Any:
@@ -110,12 +110,77 @@ def benchmark() -> str:
     return table(["work", "time", "", "ratio"], rows)
 
 
+VARIANTS = {
+    "both": "density and geometry, 3 layers, l = 2, 64 channels",
+    "geometry": "geometry alone (no density)",
+    "density": "density alone (no message passing)",
+    "one-layer": "one layer of message passing",
+    "l1": "l = 1",
+    "l3": "l = 3",
+    "channels-32": "32 channels",
+}
+
+
+def energy_row(run: dict[str, Any]) -> list[str]:
+    e = run["evaluation"]
+    cold = [t for t in e["trajectories"] if t["trajectory"].startswith("test300")]
+    frames = sum(t["frames"] for t in cold)
+    force = sum(t["frames"] * t["force_mae_meV_per_A"] for t in cold) / frames
+    figures = [f"{e['energy_mae_meV']:.2f}", f"{e['force_mae_meV_per_A']:.2f}", f"{force:.2f}"]
+    return [*figures, f"{e['dipole_mae_mD']:.2f}", f"{run['seconds'] / 60:.0f}"]
+
+
+ENERGY_ERRORS = ["energy, meV", "force, meV/angstrom", "force at 300 K", "dipole, mD", "minutes"]
+
+
+def energy_variants() -> str:
+    runs = {r["name"]: r for r in report("energy")["runs"]}
+    rows = [[title, *energy_row(runs[name])] for name, title in VARIANTS.items()]
+    return table(["energy network", *ENERGY_ERRORS], rows)
+
+
+def energy_curve() -> str:
+    runs = [r for r in report("energy")["runs"] if r["name"].startswith("frames-") or r["name"] == "both"]
+    runs.sort(key=lambda r: r["train_frames"])
+    return table(["training frames", *ENERGY_ERRORS], [[str(r["train_frames"]), *energy_row(r)] for r in runs])
+
+
+def energy_tuning() -> str:
+    runs = {r["name"]: r for r in report("energy")["runs"]}
+    titles = {"frozen-longer": "density network frozen", "joint": "both networks"}
+    rows = [[title, str(runs[n]["steps"]), *energy_row(runs[n])] for n, title in titles.items()]
+    return table(["trained on", "steps", *ENERGY_ERRORS], rows)
+
+
+def energy_shipped() -> str:
+    """Energies and forces of models/ethanol by trajectory."""
+    e = report("ethanol_density")
+    rows = [
+        [
+            t["trajectory"],
+            str(t["frames"]),
+            f"{t['energy_mae_meV']:.2f}",
+            f"{t['force_mae_meV_per_A']:.2f}",
+            f"{t['dipole_mae_mD']:.2f}",
+        ]
+        for t in e["trajectories"]
+    ]
+    rows.append(
+        ["all", str(e["frames"]), f"{e['energy_mae_meV']:.2f}", f"{e['force_mae_meV_per_A']:.2f}", f"{e['dipole_mae_mD']:.2f}"]
+    )
+    return table(["test trajectory", "frames", "energy, meV", "force, meV/angstrom", "dipole, mD"], rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "basis": basis_floors,
     "learning-curve": learning_curve,
     "fine-tuning": fine_tuning,
     "shipped": shipped,
     "benchmark": benchmark,
+    "energy-shipped": energy_shipped,
+    "energy-variants": energy_variants,
+    "energy-curve": energy_curve,
+    "energy-tuning": energy_tuning,
 }
 
 
@@ -130,4 +195,5 @@ def filled(text: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text()))
+    for page in PAGES:
+        page.write_text(filled(page.read_text()))

@@ -38,6 +38,7 @@ ALLOWED = {
     "steps": FOUNDATION,
     "demo": PROGRAM,
     "density_study": PROGRAM,
+    "energy_study": PROGRAM | {"density_study"},
 }
 # Library -> the only places that may import it; a folder stands for all its files.
 ONLY_IN = {

@@ -131,7 +131,7 @@ def test_batching_and_permutation(model: DensNet, basis: Basis, water: Molecule)
 
 def test_cutoff_is_smooth(model: DensNet) -> None:
     """Energy and force of a pair have no step where it leaves the cutoff, though it matters just inside."""
-    cutoff = model.density.cutoff
+    cutoff = model.density.edges.cutoff
 
     def energy_and_force(distance: float) -> tuple[float, float]:
         pair = Molecule(np.array([8, 1]), np.array([[0.0, 0, 0], [distance, 0, 0]]))
@@ -177,7 +177,7 @@ def test_energy_of_an_atom_is_its_references(basis: Basis) -> None:
 
 def test_cutoff_is_converted(model: DensNet) -> None:
     assert model.energy is not None
-    assert model.density.cutoff == model.energy.cutoff == pytest.approx(5.0 * 1.8897261246, rel=1e-9)
+    assert model.density.edges.cutoff == model.energy.edges.cutoff == pytest.approx(5.0 * 1.8897261246, rel=1e-9)
 
 
 def test_hessian_and_dipole_derivative(model: DensNet, water: Molecule) -> None:

@@ -7,7 +7,7 @@ import torch
 from conftest import random_rotation, wigner_d
 from e3nn import o3
 
-from densnet.data.neighbours import Edges
+from densnet.nn.edges import EdgeFeatures, harmonics
 from densnet.nn.interaction import Interaction, Irreps, coupling_paths
 from densnet.nn.radial import RadialBasis
 
@@ -91,8 +91,7 @@ def test_typical_number_of_neighbours_scales_the_sum() -> None:
         y = o3.spherical_harmonics([0, 1, 2], edge, normalize=True, normalization="component").expand(copies, 9)
         radial, envelope = torch.randn(1, 4).expand(copies, 4), torch.ones(copies, 1)
         target = torch.zeros(copies, dtype=torch.long)
-        edges = Edges(torch.arange(copies) + 1, target, edge.expand(copies, 3), edge.norm(dim=-1).expand(copies))
-        outputs.append(layer(h, y, radial, envelope, edges))
+        outputs.append(layer(h, EdgeFeatures(torch.arange(copies) + 1, target, y, radial, envelope)))
     assert (outputs[0][0] - outputs[1][0]).abs().max() < 1e-5  # two messages over sqrt(4) are one
     for out in outputs:
         assert (out[0] - out[4]).abs().max() > 1e-2  # atom 4 has no edge; the target received something, the sources nothing
@@ -118,9 +117,17 @@ def test_a_layer_with_both_parities_is_equivariant(inversion: bool) -> None:
 
     def out(features: torch.Tensor, edge: torch.Tensor) -> torch.Tensor:
         y = o3.spherical_harmonics([0, 1, 2], edge, normalize=True, normalization="component")
-        return layer(features, y, radial, envelope, Edges(source, target, edge, edge.norm(dim=-1)))
+        return layer(features, EdgeFeatures(source, target, y, radial, envelope))
 
     matrix = torch.as_tensor(turn) * (-1 if inversion else 1)
     before, after = out(h, vector), out(torch.einsum("ij,njc->nic", whole, h), vector @ matrix.T)
     assert (torch.einsum("ij,njc->nic", whole, before) - after).abs().max() < 1e-10
     assert (torch.einsum("ji,njc->nic", whole, before) - after).abs().max() > 1e-2
+
+
+def test_harmonics_are_those_of_e3nn() -> None:
+    """The coupling coefficients come from e3nn: order, sign and normalisation of the harmonics must be its own."""
+    x = torch.nn.functional.normalize(torch.randn(50, 3, dtype=torch.float64), dim=1)
+    expected = o3.spherical_harmonics(list(range(7)), x, normalize=True, normalization="component")
+    assert (harmonics(x, 6) - expected).abs().max() < 1e-12
+    assert (harmonics(x.flip(1), 6) - expected).abs().max() > 0.1

@@ -44,19 +44,20 @@ def test_readme_quotes_the_result_files(column: int, name: str) -> None:
         assert float(text) == pytest.approx(expected[key], abs=0.51 * 10**-digits), key
 
 
-def test_density_page_shows_the_result_files() -> None:
-    """The tables of docs/density.md are what docs/tables.py makes of docs/results."""
+def test_pages_show_the_result_files() -> None:
+    """The tables of the pages are what docs/tables.py makes of docs/results."""
     specification = importlib.util.spec_from_file_location("tables", ROOT / "docs/tables.py")
     assert specification is not None
     assert specification.loader is not None
     tables = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(tables)
-    page = (ROOT / "docs/density.md").read_text()
-    assert tables.filled(page) == page, "run python docs/tables.py"
-    assert page.count("<!-- begin:") == len(tables.BLOCKS)
-    damaged = page.replace("| 580 |", "| 581 |")
-    assert damaged != page
-    assert tables.filled(damaged) == page
+    pages = [page.read_text() for page in tables.PAGES]
+    for page in pages:
+        assert tables.filled(page) == page, "run python docs/tables.py"
+        damaged = page.replace("| 580 |", "| 581 |")
+        assert damaged != page
+        assert tables.filled(damaged) == page
+    assert sum(page.count("<!-- begin:") for page in pages) == len(tables.BLOCKS)
 
 
 def test_bars_of_the_shipped_density() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from math import sqrt
@@ -36,8 +35,10 @@ def total_energy(trajectory):
 
 
 def assert_same(first, second, frames=None):
-    for name in ("position", "velocity", "energy", "dipole"):
-        assert np.array_equal(getattr(first, name)[:frames], getattr(second, name)[:frames]), name
+    for name in ("position", "velocity", "energy", "dipole", "kinetic_temperature", "conserved"):
+        one, other = getattr(first, name), getattr(second, name)
+        assert (one is None) == (other is None)
+        assert one is None or np.array_equal(one[:frames], other[:frames]), name
 
 
 def test_the_file_says_what_was_run(tmp_path):
@@ -103,7 +104,7 @@ def test_drift_is_the_leak_of_the_potential(tmp_path):
     """A leak of a hartree per step is a / dt per time; a unit or a factor of the atoms that is wrong would show."""
     leak = 1e-6
     summary, _ = run(
-        tmp_path / "run.h5", potential=Leaking(WATER, leak=leak), steps=400, record_every=4, replicas=2, temperature=0
+        tmp_path / "run.h5", potential=Leaking(WATER, leak=leak), steps=400, record_every=4, replicas=2, temperature=1e-9
     )
     expected = leak * MEV_PER_HARTREE / (0.5 / FS_PER_AU * PS_PER_AU) / 3
     assert summary.drift_meV_per_atom_per_ps == pytest.approx(expected, rel=1e-9)
@@ -159,10 +160,6 @@ def test_geometries_are_dealt_out_to_the_replicas(tmp_path):
     _, trajectory = run(tmp_path / "run.h5", molecule=[WATER, other], replicas=3, steps=1)
     for replica, molecule in enumerate((WATER, other, WATER)):
         assert np.array_equal(trajectory.position[0, replica], molecule.position)
-    ion = Molecule(WATER.number, WATER.position, 1)
-    with pytest.raises(SimulationError, match="geometry 1 differs"):
-        simulate(SPRINGS, [WATER, ion], settings(), tmp_path / "other.h5", progress=False)
-    assert not (tmp_path / "other.h5").exists()
 
 
 def test_the_seed_decides_everything(tmp_path):
@@ -196,16 +193,19 @@ def test_summary_is_written_beside_and_into_the_trajectory(tmp_path):
         ({"time_step_fs": 0.0}, "time_step_fs is 0.0; expected femtoseconds above 0"),
         ({"time_step_fs": -0.5}, "time_step_fs is -0.5"),
         ({"time_step_fs": "half"}, "time_step_fs is 'half'"),
-        ({"temperature": -1.0}, "temperature is -1.0; expected kelvin of at least 0"),
-        ({"temperature": 0.0, "ensemble": "langevin"}, "temperature is 0.0; expected kelvin above 0 for langevin"),
-        ({"temperature": 0.0, "equilibration_steps": 5}, "temperature is 0.0; expected kelvin above 0"),
+        ({"temperature": -1.0}, "temperature is -1.0; expected kelvin above 0"),
+        ({"temperature": 0.0}, "temperature is 0.0; expected kelvin above 0"),
+        ({"temperature": 0, "ensemble": "langevin"}, "temperature is 0; expected kelvin above 0"),
         ({"temperature": float("nan")}, "temperature is nan"),
         ({"friction_per_fs": 0.0, "ensemble": "langevin"}, "friction_per_fs is 0.0"),
         ({"replicas": 0}, "replicas is 0; expected a whole number of at least 1"),
         ({"steps": 0}, "steps is 0"),
         ({"steps": 10.5}, "steps is 10.5"),
         ({"record_every": 0}, "record_every is 0"),
-        ({"ensemble": "npt"}, "ensemble is 'npt'; expected one of nve, langevin"),
+        ({"ensemble": "npt"}, "ensemble is 'npt'; expected one of nve, langevin, nose_hoover"),
+        ({"thermostat_time_fs": 0.0}, "thermostat_time_fs is 0.0; expected femtoseconds above 0"),
+        ({"thermostat_time_fs": 4.9, "ensemble": "nose_hoover"}, "thermostat_time_fs is 4.9; expected at least ten time steps"),
+        ({"chain_length": 1}, "chain_length is 1; expected a whole number of at least 2"),
         ({"max_temperature": 100.0}, "max_temperature is 100.0"),
     ],
 )
@@ -217,34 +217,6 @@ def test_settings_without_sense_are_refused(changes, message):
 def test_overlapping_atoms_are_refused():
     with pytest.raises(StructureError, match="apart"):
         Molecule(np.array([1, 1]), np.array([[0.0, 0, 0], [0.0, 0, 0.1]]))
-
-
-@pytest.mark.parametrize("what", ["force", "energy", "dipole"])
-@pytest.mark.parametrize("ensemble", ["nve", "langevin"])
-def test_a_value_that_is_not_finite_stops_the_run_and_spares_the_frames(tmp_path, what, ensemble):
-    """Call 31 is step 30; the frames of steps 0 to 29 stay, those of other replicas included."""
-    path = tmp_path / "run.h5"
-    options = {"replicas": 4, "ensemble": ensemble}
-    with pytest.raises(SimulationError, match=r"step 30, replica 2: .* below 0\.5 fs") as caught:
-        run(path, potential=Failing(WATER, what=what, replica=2, at_call=31), **options)
-    assert "\n" not in str(caught.value)
-    assert_same(read_trajectory(path), run(tmp_path / "good.h5", **options)[1], frames=30)
-    assert len(read_trajectory(path).energy) == 30
-    assert not (tmp_path / "run.json").exists()
-
-
-def test_a_time_step_too_large_stops_the_run(tmp_path):
-    path = tmp_path / "run.h5"
-    with pytest.raises(SimulationError, match=r"step \d+, replica \d: .* time step below 12 fs") as caught:
-        run(path, time_step_fs=12.0, replicas=2, steps=1000)
-    step = int(str(caught.value).split()[1].rstrip(","))
-    assert len(read_trajectory(path).energy) == step
-
-
-@pytest.mark.parametrize("bound", [{"max_energy_jump_ev": 1e-6}, {"max_temperature": 301.0}])
-def test_both_bounds_are_watched(tmp_path, bound):
-    with pytest.raises(SimulationError, match="expected at most"):
-        run(tmp_path / "run.h5", replicas=8, equilibration_steps=50, **bound)
 
 
 def test_a_bad_start_leaves_no_file(tmp_path):
@@ -268,36 +240,40 @@ def test_a_file_is_never_overwritten_unasked(tmp_path):
 
 
 RUN = """
-import json, sys
+import json, os, sys
 sys.path.insert(0, sys.argv[1])
 from simulation_potentials import WATER, Suicidal, settings
 from densnet.simulation.engine import simulate
-simulate(Suicidal(WATER, at_call=int(sys.argv[3])), WATER, settings(**json.loads(sys.argv[4])), sys.argv[2], progress=False)
+for at_call in json.loads(sys.argv[3]):
+    child = os.fork()
+    if not child:
+        path = f"{sys.argv[2]}/{at_call}.h5"
+        simulate(Suicidal(WATER, at_call=at_call), WATER, settings(**json.loads(sys.argv[4])), path, progress=False)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == 9
 """
 
 
-@pytest.mark.parametrize(
-    ("ensemble", "replicas", "at_call"),
-    [("nve", 1, 33), ("nve", 2, 147), ("langevin", 1, 160), ("langevin", 3, 100)],
-)
-def test_killed_and_resumed_is_the_same_run_bit_for_bit(tmp_path, request, ensemble, replicas, at_call):
-    """SIGKILL in equilibration (33), shortly after it (100 with an odd block) and inside a block of production."""
+@pytest.mark.parametrize(("ensemble", "replicas"), [("nve", 2), ("langevin", 1), ("langevin", 3), ("nose_hoover", 2)])
+def test_killed_and_resumed_is_the_same_run_bit_for_bit(tmp_path, request, ensemble, replicas):
+    """SIGKILL in equilibration (33), at its end (61, 62), shortly after it (100), inside blocks of production and at the end."""
     options = {"ensemble": ensemble, "replicas": replicas, "equilibration_steps": 60, "steps": 130, "record_every": 2}
     options |= {"flush_every": 7}
+    calls = [33, 61, 62, 100, 147, 160, 190]
     _, whole = run(tmp_path / "whole.h5", **options)
-    path = tmp_path / "run.h5"
-    command = [sys.executable, "-c", RUN, str(request.path.parent), str(path), str(at_call), json.dumps(options)]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
-    if at_call > 100:
-        partial = read_trajectory(path)
-        assert 0 < len(partial.energy) < len(whole.energy)
-        assert_same(partial, whole, frames=len(partial.energy))
-    # All that the restart needs is on disk: fewer calls than a whole run.
-    springs = Springs(WATER)
-    _, resumed = run(path, potential=springs, resume=True, **options)
-    assert 190 - at_call <= springs.calls < 190 - at_call + 20
-    assert_same(resumed, whole)
-    assert len(resumed.energy) == 66
+    command = [sys.executable, "-c", RUN, str(request.path.parent), str(tmp_path), json.dumps(calls), json.dumps(options)]
+    subprocess.run(command, check=True)
+    for at_call in calls:
+        path = tmp_path / f"{at_call}.h5"
+        if at_call > 100:
+            partial = read_trajectory(path)
+            assert 0 < len(partial.energy) < len(whole.energy)
+            assert_same(partial, whole, frames=len(partial.energy))
+        # All that the restart needs is on disk: fewer calls than a whole run.
+        springs = Springs(WATER)
+        _, resumed = run(path, potential=springs, resume=True, **options)
+        assert 190 - at_call <= springs.calls < 190 - at_call + 20
+        assert_same(resumed, whole)
+        assert len(resumed.energy) == 66
 
 
 def test_a_finished_run_can_be_made_longer(tmp_path):

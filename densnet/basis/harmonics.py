@@ -21,9 +21,14 @@ import torch
 from torch import Tensor
 
 
+@torch.compiler.assume_constant_result
+def _recursion(l: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    return _factors(l, dtype, device)
+
+
 @cache
 @torch.inference_mode(False)  # may be filled while validating and used in training
-def _recursion(l: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+def _factors(l: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Factors of y Q_(l-1)M, M = 0..l-1, and of r^2 Q_(l-2)M, M = 0..l-2."""
     m = np.arange(l)
     first = np.sqrt((4 * l * l - 1) / (l * l - m * m))

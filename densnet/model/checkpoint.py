@@ -69,12 +69,17 @@ class EnergySettings:
     neighbours: float = 8.0
     invariants: int = 8
     overlap_weight: float = 0.5
+    density: bool = True
 
     def __post_init__(self) -> None:
-        if self.channels < 1 or self.layers < 1 or self.lmax < 0 or self.cutoff_angstrom <= 0:
+        if self.channels < 1 or self.layers < 0 or self.lmax < 0 or self.cutoff_angstrom <= 0:
             raise ConfigError(
                 f"energy network with channels={self.channels}, layers={self.layers}, lmax={self.lmax}, "
                 f"cutoff_angstrom={self.cutoff_angstrom}; expected positive values; see conf/model"
+            )
+        if not (self.density or self.layers):
+            raise ConfigError(
+                "energy network with density=false and layers=0; expected the density or the geometry as input; set one of them"
             )
 
 
@@ -123,6 +128,7 @@ def build_energy(settings: EnergySettings, basis: Basis, flexible: bool) -> Ener
         invariants=settings.invariants,
         overlap_weight=settings.overlap_weight,
         flexible=flexible,
+        density=settings.density,
     )
 
 

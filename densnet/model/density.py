@@ -7,23 +7,16 @@ from itertools import pairwise
 from math import log
 
 import torch
-from e3nn import o3
 from torch import Tensor, nn
 
 from densnet.basis import moments
 from densnet.basis.shells import Basis
-from densnet.data.neighbours import neighbours
 from densnet.errors import BasisError
 from densnet.model.scaling import CoefficientFrame
+from densnet.nn.edges import EdgeEmbedding, EdgeFeatures
 from densnet.nn.interaction import Interaction, Irreps
-from densnet.nn.radial import RadialBasis
 from densnet.nn.readout import ToExponents, ToShells
 from densnet.structures import Density, Molecules
-
-
-def harmonics(vector: Tensor, lmax: int) -> Tensor:
-    """(E, (lmax+1)^2) component-normalised real harmonics of edge vectors, e3nn order."""
-    return o3.spherical_harmonics(list(range(lmax + 1)), vector, normalize=True, normalization="component")
 
 
 class DensityNetwork(nn.Module):
@@ -50,12 +43,11 @@ class DensityNetwork(nn.Module):
         flexible: float = 1.0,
     ) -> None:
         super().__init__()
-        self.cutoff = cutoff
         self.numbers = basis.numbers
         self.lmax = [*list(lmax)[:-1], basis.lmax]
         self.frame = CoefficientFrame(basis, overlap_weight)
         self.embedding = nn.Embedding(len(basis.numbers), channels)
-        self.radial_basis = RadialBasis(radial, cutoff)
+        self.edges = EdgeEmbedding(cutoff, radial, max(self.lmax))
         make = {"natural": Irreps.natural, "both": Irreps.both_parities}[parity]
         # The coefficients need natural parity only, so the last layer makes no other.
         features = [Irreps.natural(0)]
@@ -70,25 +62,31 @@ class DensityNetwork(nn.Module):
         self.bound = log(flexible)
         self.exponents = ToExponents(len(basis.numbers), sum(basis.multiplicity), channels) if flexible > 1 else None
 
-    def forward(self, molecules: Molecules) -> Density:
-        """Coefficients (N, width) with sum of integrals equal to minus the molecule's charge.
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embedding.weight.dtype
 
-        Raises BasisError for an element the model was not made for.
-        """
+    def check_elements(self, molecules: Molecules) -> None:
+        """Raise BasisError for an element the model was not made for."""
         row = self.frame.row(molecules.number)
         if bool((row < 0).any()):
             unknown = sorted(set(molecules.number[row < 0].tolist()))
             raise BasisError(
                 f"the model does not know elements Z={unknown}; it was made for Z={list(self.numbers)}; train one that does"
             )
-        edges = neighbours(molecules, self.cutoff)
-        dtype = self.embedding.weight.dtype
-        vector, length = edges.vector.to(dtype), edges.length.to(dtype)
-        radial, envelope = self.radial_basis(length)
-        y = harmonics(vector, max(self.lmax))
+
+    def forward(self, molecules: Molecules, edges: EdgeFeatures | None = None) -> Density:
+        """Coefficients (N, width) with sum of integrals equal to minus the molecule's charge.
+
+        edges: made by self.edges; None to make them here. Raises BasisError, then, for an unknown element.
+        """
+        if edges is None:
+            self.check_elements(molecules)
+            edges = self.edges.of(molecules, self.dtype)
+        row = self.frame.row(molecules.number)
         h = self.embedding(row)[:, None, :]
         for layer, lmax in zip(self.layers, self.lmax):
-            h = layer(h, y[:, : (lmax + 1) ** 2], radial, envelope, edges)
+            h = layer(h, edges.up_to(lmax))
         coefficient = self.frame.decode(self.readout(h, row), row)
         exponent = self._exponents(h, row)
         return Density(self._exact_charge(coefficient, exponent, molecules, row), exponent)

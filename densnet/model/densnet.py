@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from densnet.basis.shells import Basis
+from densnet.data.neighbours import Edges, SkinList, neighbours
 from densnet.errors import ModelError
 from densnet.model.density import DensityNetwork
 from densnet.model.energy import EnergyNetwork
 from densnet.observables.multipoles import dipole
 from densnet.structures import Density, Molecules, Prediction
+
+SKIN = 1.0  # bohr; dynamics at 300 K makes a new list every ten steps or so
 
 
 class DensNet(nn.Module):
@@ -23,20 +26,46 @@ class DensNet(nn.Module):
         super().__init__()
         self.basis, self.density, self.energy = basis, density, energy
         self.hash = "unsaved"
+        self._kept = SkinList(self.cutoff, SKIN)
 
     def forward(self, molecules: Molecules, forces: bool = True, create_graph: bool = False) -> Prediction:
         """One pass. Forces are minus the gradient of E(R, rho(R)) through both networks; create_graph keeps them
 
         differentiable for training. Without an energy network energy and force are NaN and None.
+        Raises BasisError for an element the model was not made for.
         """
-        if self.energy is None:
-            return self.density_only(molecules)
+        self.density.check_elements(molecules)
+        pairs = neighbours(molecules, self.cutoff)
+        return self.evaluate(molecules, pairs.source, pairs.target, forces and self.energy is not None, create_graph)
+
+    @property
+    def cutoff(self) -> float:
+        """Bohr, the larger one of the networks."""
+        return max(n.edges.cutoff for n in (self.density, self.energy) if n is not None)
+
+    def edges(self, molecules: Molecules) -> Edges:
+        """The edges within the cutoff, from a list kept while the atoms move little. Raises BasisError as forward does."""
+        self.density.check_elements(molecules)
+        return self._kept.edges(molecules)
+
+    def evaluate(
+        self, molecules: Molecules, source: Tensor, target: Tensor, forces: bool = True, create_graph: bool = False
+    ) -> Prediction:
+        """forward on given edges, (E,) atom indices each: all pairs within the cutoff, longer ones do no harm.
+
+        Tensor operations alone, no decision that depends on a value: this is what is compiled.
+        """
         if forces and not molecules.position.requires_grad:
             molecules = molecules.at(molecules.position.detach().requires_grad_())
         with torch.set_grad_enabled(forces or torch.is_grad_enabled()):
-            density = self.density(molecules)
+            edges = self.density.edges(molecules.position, source, target, self.density.dtype)
+            density = self.density(molecules, edges)
             moment = dipole(molecules, density, self.basis.multiplicity)
-            energy = self.energy(molecules, density)
+            if self.energy is None:
+                return Prediction(moment.new_full((molecules.n,), torch.nan), None, moment, density)
+            if not self.density.edges.covers(self.energy.edges):
+                edges = self.energy.edges(molecules.position, source, target, self.energy.dtype)
+            energy = self.energy(molecules, density, edges)
             force = None
             if forces:
                 force = -torch.autograd.grad(
@@ -54,8 +83,9 @@ class DensNet(nn.Module):
         """Evaluation without a graph: everything detached. Raises ModelError if there is no energy network."""
         if self.energy is None:
             raise ModelError("this model has a density network only; energies and forces need stage=energy or joint first")
+        edges = self.edges(molecules)
         with torch.enable_grad() if forces else torch.no_grad():
-            result = self(molecules, forces=forces)
+            result = self.evaluate(molecules, edges.source, edges.target, forces)
         density = Density(result.density.coefficient.detach(), result.density.exponent.detach())
         force = None if result.force is None else result.force.detach()
         return Prediction(result.energy.detach(), force, result.dipole.detach(), density)

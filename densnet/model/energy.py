@@ -6,11 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from densnet.basis.shells import Basis
-from densnet.data.neighbours import neighbours
-from densnet.model.density import harmonics
 from densnet.model.scaling import CoefficientFrame
+from densnet.nn.edges import EdgeEmbedding, EdgeFeatures
 from densnet.nn.interaction import SILU_GAIN, Interaction, Irreps, unit_linear
-from densnet.nn.radial import RadialBasis
 from densnet.nn.readout import FromExponents, FromShells
 from densnet.structures import Density, Molecules
 
@@ -23,7 +21,8 @@ class EnergyNetwork(nn.Module):
     to the training energies and forces (densnet.training.run.fit_references) and live in the checkpoint.
 
     channels, layers, lmax, cutoff (bohr), radial, hidden, neighbours, overlap_weight: as for the density network;
-    invariants: squared norms per l; flexible: the exponents of the density move, so they are an input too.
+    invariants: squared norms per l; flexible: the exponents of the density move, so they are an input too; density: False
+    leaves the density out, a potential of the geometry alone to compare with; layers=0 leaves the geometry out.
     """
 
     shift: Tensor
@@ -43,21 +42,24 @@ class EnergyNetwork(nn.Module):
         invariants: int,
         overlap_weight: float,
         flexible: bool = False,
+        density: bool = True,
     ) -> None:
         super().__init__()
-        self.cutoff, self.lmax = cutoff, min(lmax, basis.lmax)
+        self.lmax = min(lmax, basis.lmax)
+        self.edges = EdgeEmbedding(cutoff, radial, self.lmax)
         self.frame = CoefficientFrame(basis, overlap_weight)
         n_elements = len(basis.numbers)
         self.embedding = nn.Embedding(n_elements, channels)
-        self.from_shells = FromShells(n_elements, basis.multiplicity[: self.lmax + 1], channels)
-        self.to_invariants = FromShells(n_elements, basis.multiplicity, invariants)
-        self.from_exponents = FromExponents(n_elements, sum(basis.multiplicity), channels) if flexible else None
-        self.mix = nn.Sequential(
-            unit_linear(2 * channels + invariants * (basis.lmax + 1), hidden, bias=True),
-            nn.SiLU(),
-            unit_linear(hidden, channels, bias=True, gain=SILU_GAIN),
-        )
-        self.radial_basis = RadialBasis(radial, cutoff)
+        self.from_shells = self.to_invariants = self.from_exponents = self.mix = None
+        if density:
+            self.from_shells = FromShells(n_elements, basis.multiplicity[: self.lmax + 1], channels)
+            self.to_invariants = FromShells(n_elements, basis.multiplicity, invariants)
+            self.from_exponents = FromExponents(n_elements, sum(basis.multiplicity), channels) if flexible else None
+            self.mix = nn.Sequential(
+                unit_linear(2 * channels + invariants * (basis.lmax + 1), hidden, bias=True),
+                nn.SiLU(),
+                unit_linear(hidden, channels, bias=True, gain=SILU_GAIN),
+            )
         features = Irreps.natural(self.lmax)
         self.layers = nn.ModuleList(
             Interaction(
@@ -74,22 +76,38 @@ class EnergyNetwork(nn.Module):
         self.register_buffer("shift", torch.zeros(n_elements, dtype=torch.float64))
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
 
-    def forward(self, molecules: Molecules, density: Density) -> Tensor:
-        """(B,) total energies, hartree, float64."""
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embedding.weight.dtype
+
+    def forward(self, molecules: Molecules, density: Density, edges: EdgeFeatures | None = None) -> Tensor:
+        """(B,) total energies, hartree, float64. edges: of self.edges or an embedding that covers it; None to make them."""
+        if edges is None:
+            edges = self.edges.of(molecules, self.dtype)
         row = self.frame.row(molecules.number)
-        dtype = self.embedding.weight.dtype
-        blocks = [b.to(dtype) for b in self.frame.encode(density.coefficient, row)]
-        features = self.from_shells(blocks[: self.lmax + 1], row)
-        squares = [(x.square().mean(1) + 1e-6).sqrt() for x in self.to_invariants(blocks, row)]
-        start = self.mix(torch.cat([self.embedding(row), features[0][:, 0], *squares], dim=-1))
-        if self.from_exponents is not None:
-            start = start + self.from_exponents(torch.log(density.exponent / self.frame.exponent[row]).to(dtype), row)
-        h = torch.cat([start[:, None, :], *features[1:]], dim=1)
-        edges = neighbours(molecules, self.cutoff)
-        y = harmonics(edges.vector.to(dtype), self.lmax)
-        radial, envelope = self.radial_basis(edges.length.to(dtype))
+        h = self._start(density, row)
+        start = h[:, 0]
+        edges = edges.up_to(self.lmax)
         for layer in self.layers:
-            h = layer(h, y, radial, envelope, edges)
+            h = layer(h, edges)
         atomic = self.readout(torch.cat([start, h[:, 0]], dim=-1))[:, 0]
         # References are added in float64: total energies of hundreds of hartree must not eat the float32 digits.
         return molecules.sum(self.free_atom[row] + self.shift[row] + self.scale * atomic.to(torch.float64))
+
+    @property
+    def density_inputs(self) -> int:
+        """How much of a density the energy depends on: 0 nothing, 1 the coefficients, 2 the exponents too."""
+        return 0 if self.from_shells is None else 1 if self.from_exponents is None else 2
+
+    def _start(self, density: Density, row: Tensor) -> Tensor:
+        """(N, (lmax+1)^2, channels) features of every atom before it hears of any other."""
+        element = self.embedding(row)
+        if self.from_shells is None or self.to_invariants is None or self.mix is None:
+            return torch.nn.functional.pad(element[:, None, :], (0, 0, 0, (self.lmax + 1) ** 2 - 1))
+        blocks = [b.to(self.dtype) for b in self.frame.encode(density.coefficient, row)]
+        features = self.from_shells(blocks[: self.lmax + 1], row)
+        squares = [(x.square().mean(1) + 1e-6).sqrt() for x in self.to_invariants(blocks, row)]
+        start = self.mix(torch.cat([element, features[0][:, 0], *squares], dim=-1))
+        if self.from_exponents is not None:
+            start = start + self.from_exponents(torch.log(density.exponent / self.frame.exponent[row]).to(self.dtype), row)
+        return torch.cat([start[:, None, :], *features[1:]], dim=1)

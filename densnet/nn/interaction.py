@@ -3,11 +3,11 @@
 Features are (node, component, channel): the components of all irreps (each once, times `channels`), channels last. For edge
 (s -> t) with harmonics Y and radial weights w,
 
-    M = (Y @ C) as (E, n_in, K);   m = (M^T h[s]) * w by path;   a_t = sum over edges m
+    M = (Y @ C) as (E, 2 l_in + 1, K);   m = (M^T h[s]) * w by path;   a_t = sum over edges m
 
-C (n_edge, n_in * K) holds every coupling path (edge l, input irrep, output irrep) side by side. The result equals e3nn's
-`uvu` tensor product of the same paths (tests/test_nn.py) and uses only matrix products and pointwise steps, so it is
-differentiable to any order and compiles.
+for each input irrep, whose C (n_edge, (2 l_in + 1) K) holds all its coupling paths (edge l, input irrep, output irrep) side by
+side. The result equals e3nn's `uvu` tensor product of the same paths (tests/test_nn.py) and uses only matrix products and
+pointwise steps, so it is differentiable to any order and compiles.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
-from densnet.data.neighbours import Edges
+from densnet.nn.edges import EdgeFeatures
 
 Irrep = tuple[int, int]  # (l, parity)
 
@@ -72,10 +72,16 @@ class Irreps:
 
 @dataclass(frozen=True)
 class Paths:
-    """All coupling paths. coupling: (n_edge, n_in * K); path_of: (K,) path of every column; triple: (edge l, i_in, i_out)."""
+    """All coupling paths. triple: (edge l, i_in, i_out) of each, ordered by i_out, i_in, edge l.
 
-    coupling: Tensor
+    coupling: per input irrep (n_edge, (2 l_in + 1) * K), its K columns ordered like its paths, 2 l_out + 1 to a path.
+    """
+
     triple: tuple[tuple[int, int, int], ...]
+    coupling: tuple[Tensor, ...]
+
+    def count(self, i_in: int, i_out: int) -> int:
+        return sum((i, o) == (i_in, i_out) for _, i, o in self.triple)
 
 
 def coupling_paths(irreps_in: Irreps, lmax_edge: int, irreps_out: Irreps) -> Paths:
@@ -83,19 +89,20 @@ def coupling_paths(irreps_in: Irreps, lmax_edge: int, irreps_out: Irreps) -> Pat
 
     With component-normalised harmonics (variance one) a path then keeps the variance of its input.
     """
-    columns, triple = [], []
+    columns: list[list[Tensor]] = [[] for _ in irreps_in.irreps]
+    triple = []
     for i_out, (l_out, p_out) in enumerate(irreps_out.irreps):
         for i_in, (l_in, p_in) in enumerate(irreps_in.irreps):
             for l_edge in range(lmax_edge + 1):
                 if abs(l_in - l_edge) <= l_out <= l_in + l_edge and p_in * (-1) ** l_edge == p_out:
-                    block = torch.zeros((lmax_edge + 1) ** 2, irreps_in.dim, 2 * l_out + 1, dtype=torch.float64)
+                    block = torch.zeros((lmax_edge + 1) ** 2, 2 * l_in + 1, 2 * l_out + 1, dtype=torch.float64)
                     # e3nn's order of arguments: it decides the sign of the paths with odd l_in + l_edge + l_out.
                     cg = o3.wigner_3j(l_in, l_edge, l_out, dtype=torch.float64) * sqrt(2 * l_out + 1)
-                    block[l_edge**2 : (l_edge + 1) ** 2, irreps_in.slices()[i_in]] = cg.transpose(0, 1)
-                    columns.append(block)
+                    block[l_edge**2 : (l_edge + 1) ** 2] = cg.transpose(0, 1)
+                    columns[i_in].append(block)
                     triple.append((l_edge, i_in, i_out))
-    coupling = torch.cat(columns, dim=-1)
-    return Paths(coupling.flatten(1), tuple(triple))
+    empty = [torch.zeros((lmax_edge + 1) ** 2, 2 * l + 1, 0, dtype=torch.float64) for l, _ in irreps_in.irreps]
+    return Paths(tuple(triple), tuple(torch.cat([e, *c], dim=-1).flatten(1) for e, c in zip(empty, columns)))
 
 
 # Factors that give SiLU and the sigmoid of a unit normal variable a unit second moment.
@@ -133,8 +140,6 @@ class Interaction(nn.Module):
     equivariance is exact. Residual for the irreps that input and output share.
     """
 
-    coupling: Tensor
-
     def __init__(
         self,
         irreps_in: Irreps,
@@ -149,8 +154,12 @@ class Interaction(nn.Module):
         self.irreps_in, self.irreps_out, self.channels = irreps_in, irreps_out, channels
         paths = coupling_paths(irreps_in, lmax_edge, irreps_out)
         # In float64 whatever the network's precision: rounded coefficients would leave a float64 model equivariant to 1e-8 only.
-        self.register_buffer("coupling", paths.coupling, persistent=False)
-        self.n_paths, self.n_columns = len(paths.triple), sum(2 * irreps_out.irreps[o][0] + 1 for _, _, o in paths.triple)
+        for i, coupling in enumerate(paths.coupling):
+            self.register_buffer(f"coupling_{i}", coupling, persistent=False)
+        n_in, n_out = len(irreps_in.irreps), len(irreps_out.irreps)
+        self.paths = [[paths.count(i, o) for o in range(n_out)] for i in range(n_in)]
+        self.paths_per_output = [sum(self.paths[i][o] for i in range(n_in)) for o in range(n_out)]
+        self.n_paths = len(paths.triple)
         self.radial = nn.Sequential(
             unit_linear(radial_size, hidden, bias=True),
             nn.SiLU(),
@@ -159,8 +168,6 @@ class Interaction(nn.Module):
             unit_linear(hidden, self.n_paths * channels, gain=SILU_GAIN),
         )
         self.before = ChannelMix(irreps_in, channels, channels)
-        self.paths_per_output = [sum(i == o for _, _, i in paths.triple) for o in range(len(irreps_out.irreps))]
-        self.columns_per_output = [n * (2 * l + 1) for n, (l, _) in zip(self.paths_per_output, irreps_out.irreps)]
         self.after = nn.ModuleList(unit_linear(n * channels, channels) for n in self.paths_per_output)
         self.shared = [(irreps_in.irreps.index(ir), o) for o, ir in enumerate(irreps_out.irreps) if ir in irreps_in.irreps]
         self.own = nn.ModuleList(unit_linear(channels, channels) for _ in self.shared)
@@ -173,24 +180,30 @@ class Interaction(nn.Module):
 
         weight: (E, paths, channels). Its factor is broadcast over the components of a path, never written out.
         """
-        edges = harmonics.shape[0]
-        matrix = (harmonics @ self.coupling.to(h.dtype)).view(edges, self.irreps_in.dim, self.n_columns)
-        product = torch.bmm(matrix.transpose(1, 2), h[source])
+        edges, there = harmonics.shape[0], h[source]
+        pieces: list[list[Tensor]] = [[] for _ in self.irreps_out.irreps]
+        for i, (counts, here) in enumerate(zip(self.paths, self.irreps_in.slices())):
+            columns = [n * (2 * l + 1) for n, (l, _) in zip(counts, self.irreps_out.irreps)]
+            matrix = harmonics @ getattr(self, f"coupling_{i}").to(h.dtype)
+            matrix = matrix.view(edges, here.stop - here.start, sum(columns))
+            matrix, features = matrix.transpose(1, 2), there[:, here]
+            # A scalar needs no sum over components, and a product is cheaper than a matrix product of inner size one.
+            product = matrix * features if features.shape[1] == 1 else torch.bmm(matrix, features)
+            # split, not slices: the backward of a slice writes a zero tensor of the size of the whole product.
+            for piece, part in zip(pieces, product.split(columns, 1)):
+                piece.append(part)
         blocks = []
-        # split, not slices: the backward of a slice writes a zero tensor of the size of the whole product.
-        for product_l, weight_l, (l, _) in zip(
-            product.split(self.columns_per_output, 1), weight.split(self.paths_per_output, 1), self.irreps_out.irreps
-        ):
-            block = product_l.view(edges, weight_l.shape[1], 2 * l + 1, self.channels)
+        for piece, weight_l, (l, _) in zip(pieces, weight.split(self.paths_per_output, 1), self.irreps_out.irreps):
+            block = torch.cat(piece, 1).view(edges, weight_l.shape[1], 2 * l + 1, self.channels)
             blocks.append(block * weight_l[:, :, None])
         return blocks
 
-    def forward(self, h: Tensor, harmonics: Tensor, radial: Tensor, envelope: Tensor, edges: Edges) -> Tensor:
-        """h: (N, dim_in, channels); harmonics: (E, (lmax+1)^2), component-normalised; radial: (E, size); envelope: (E, 1)."""
+    def forward(self, h: Tensor, edges: EdgeFeatures) -> Tensor:
+        """h: (N, dim_in, channels) -> (N, dim_out, channels); the harmonics of the edges go up to this layer's lmax_edge."""
         # The envelope makes every message vanish smoothly at the cutoff, whatever the biases of the radial network.
-        weight = self.radial(radial).view(-1, self.n_paths, self.channels) * (envelope * self.scale)[:, :, None]
+        weight = self.radial(edges.radial).view(-1, self.n_paths, self.channels) * (edges.envelope * self.scale)[:, :, None]
         outputs = []
-        for after, block in zip(self.after, self.message(self.before(h), harmonics, weight, edges.source)):
+        for after, block in zip(self.after, self.message(self.before(h), edges.harmonics, weight, edges.source)):
             total = block.new_zeros((h.shape[0], *block.shape[1:])).index_add_(0, edges.target, block)
             outputs.append(after(total.transpose(1, 2).flatten(2)))
         slices = self.irreps_in.slices()

@@ -108,9 +108,12 @@ def _mean_field(mol: gto.Mole, level: Level, settings: ScfSettings) -> Any:
     return mf
 
 
-def compute_label(molecule: Molecule, level: Level, settings: ScfSettings | None = None) -> Label | NoLabel:
+def compute_label(
+    molecule: Molecule, level: Level, settings: ScfSettings | None = None, guess: np.ndarray | None = None
+) -> Label | NoLabel:
     """Restricted Kohn-Sham with PySCF; moments at origin 0; a second-order solver takes over if the first does not converge.
 
+    guess: (nao, nao) density matrix to start from, e.g. of a geometry nearby; PySCF's own if None.
     The force is PySCF's plain gradient, without the response of the grid: its sum over atoms is the grid noise.
     Raises StructureError and ConfigError as `check` does; every other failure is the NoLabel's reason.
     """
@@ -119,7 +122,7 @@ def compute_label(molecule: Molecule, level: Level, settings: ScfSettings | None
     mol = _mole(molecule, level, settings)
     mf = _mean_field(mol, level, settings)
     try:
-        mf.kernel()
+        mf.kernel(guess)
         if not mf.converged:
             first = mf.e_tot
             mf = mf.newton()

@@ -1,50 +1,39 @@
-"""Molecular dynamics of many replicas of one molecule, moved together through one call of the potential per step."""
+"""Molecular dynamics of many replicas of one or several molecules, moved together through one call of the potential per step."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import logging
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Protocol
 
 import numpy as np
 import torch
-from ase.data import atomic_masses
 from torch import Tensor
 from tqdm import tqdm
 
-from densnet.errors import DataError, SimulationError
+from densnet.errors import SimulationError
 from densnet.files import write_json
-from densnet.simulation.integrators import Evaluation, Integrator, LangevinBAOAB, State, VelocityVerlet
+from densnet.simulation.health import Health, Watch
+from densnet.simulation.integrators import Integrator, LangevinBAOAB, State, VelocityVerlet
+from densnet.simulation.nose_hoover import NoseHoover
+from densnet.simulation.replicas import Potential, Replicas
+from densnet.simulation.request import check_request, check_same, dealt, failures_in_one_line, identity_of
+from densnet.simulation.resources import check_disk, first_evaluation
 from densnet.simulation.restart import Restart, read_restart, restart_path, write_restart
 from densnet.simulation.settings import SimulationSettings
-from densnet.simulation.trajectory import RunSummary, TrajectoryHeader
-from densnet.simulation.velocities import kinetic_energy, maxwell_boltzmann, rotations, without_rigid_motion
-from densnet.simulation.writer import TrajectoryWriter, not_in_use
-from densnet.structures import Molecule, Molecules, Prediction
-from densnet.units import BOLTZMANN, ELECTRON_MASS_PER_DALTON, EV_PER_HARTREE, MEV_PER_HARTREE, PS_PER_AU
+from densnet.simulation.summary import summarise
+from densnet.simulation.trajectory import Frame, RunSummary, TrajectoryHeader
+from densnet.simulation.velocities import kinetic_temperature, maxwell_boltzmann, without_rigid_motion
+from densnet.simulation.writer import TrajectoryWriter, block_length, not_in_use
+from densnet.structures import Molecule
 
-__all__ = ["Potential", "RunSummary", "SimulationSettings", "simulate"]
+__all__ = ["Potential", "Replicas", "RunSummary", "SimulationSettings", "simulate"]
 
+log = logging.getLogger(__name__)
 
-class Potential(Protocol):
-    """What moves the atoms; DensNet is one. hash names it for good: a run continues only on the same one."""
-
-    hash: str
-
-    def predict(self, molecules: Molecules, forces: bool = True) -> Prediction: ...
-
-
-class Replicas:
-    """The potential of R copies of a molecule as a function of position (R, N, 3)."""
-
-    def __init__(self, potential: Potential, start: list[Molecule], device: torch.device | str) -> None:
-        self.potential, self.batch = potential, Molecules.of(start, device)
-
-    def __call__(self, position: Tensor) -> Evaluation:
-        prediction = self.potential.predict(self.batch.at(position.reshape(-1, 3)), forces=True)
-        assert prediction.force is not None
-        return Evaluation(prediction.energy.double(), prediction.force.double().view_as(position), prediction.dipole.double())
+# A chain lets the round-off of total momentum grow as its eta wanders; so many steps apart it is taken out.
+RESTING_EVERY = 100
 
 
 def simulate(
@@ -60,171 +49,197 @@ def simulate(
 ) -> RunSummary:
     """Run the simulation; write the trajectory to `path` (.h5), beside it a summary (.json) and the restart point (.restart.npz).
 
-    Replicas start from thermal velocities without total momentum and angular momentum; several geometries of the molecule
-    are dealt out to the replicas in turn. Equilibration, if any, is Langevin; NVE production after it starts with momentum
-    and angular momentum removed again. resume continues a run from its last restart point, bit for bit as if it had never
-    stopped, or starts it if there is none; steps may then be larger than before. model: where the potential came from.
+    Replicas start from thermal velocities without total momentum and angular momentum; several geometries, of one or of
+    different molecules, are dealt out to the replicas in turn. Equilibration, if any, is Langevin; NVE and Nose-Hoover production
+    after it start with momentum and angular momentum removed again. A replica that leaves the physical region is frozen and
+    reported, the others go on. resume continues a run from its last restart point, bit for bit as if it had never stopped, or
+    starts it if there is none; steps may then be larger than before. model: where the potential came from.
 
-    Raises SimulationError if the run cannot start or leaves the physical region (what was recorded stays readable),
-    DataError for unusable files of a run to continue.
+    Raises SimulationError if the run cannot start, does not fit into memory or on the disk, or has no replica left (what was
+    recorded stays readable), DataError for unusable files of a run to continue.
     """
     path, molecules = Path(path), [molecule] if isinstance(molecule, Molecule) else molecule
-    _check_request(path, molecules, resume, overwrite)
-    mass_dalton = atomic_masses[molecules[0].number]
-    mass = torch.as_tensor(mass_dalton * ELECTRON_MASS_PER_DALTON, dtype=torch.float64, device=device)
-    evaluate = Replicas(potential, [molecules[r % len(molecules)] for r in range(settings.replicas)], device)
-    generator = torch.Generator(device).manual_seed(settings.seed)
-    identity = _identity(settings, molecules[0], potential, device)
-    n_rotations = rotations(torch.as_tensor(molecules[0].position, device=device), mass)
-
-    if resume and (path.exists() or restart_path(path).exists()):
-        point = read_restart(restart_path(path), device)
-        _check_same(point, identity, settings, path)
-        generator.set_state(point.generator)
-    else:
-        position = evaluate.batch.position.reshape(settings.replicas, -1, 3)
-        thermal = maxwell_boltzmann(mass, settings.temperature, settings.replicas, generator)
-        velocity = without_rigid_motion(position, thermal, mass, n_rotations)
-        state = State(position, velocity, evaluate(position))
-        _check_state(state, state, mass, settings, -settings.equilibration_steps, path)
-        point = Restart(state, generator.get_state(), -settings.equilibration_steps, 0, 0.0, identity)
-        with not_in_use(path):
-            write_restart(restart_path(path), point)
-
-    header = TrajectoryHeader(
-        number=molecules[0].number,
-        mass=mass.cpu().numpy(),
-        charge=molecules[0].charge,
-        time_step=settings.time_step * settings.record_every,
-        integration_step=settings.time_step,
-        ensemble=settings.ensemble,
-        temperature=float(settings.temperature),
-        seed=settings.seed,
-        model_hash=potential.hash,
-        model=model,
-    )
-    thermostat = LangevinBAOAB(settings.time_step, mass, settings.temperature, settings.friction, generator)
-    producer: Integrator = thermostat if settings.ensemble == "langevin" else VelocityVerlet(settings.time_step, mass)
-    freedom = max(3 * len(mass) - (3 + n_rotations if settings.ensemble == "nve" else 0), 1)
-    step, state, started = point.step, point.state, perf_counter() - point.wall_s
-
-    with (
-        TrajectoryWriter(path, header, settings.replicas, settings.flush_every, keep=point.frames) as writer,
-        _progress_bar(settings, step, progress) as bar,
-    ):
-
-        def save() -> None:
-            writer.flush()
-            now = Restart(state, generator.get_state(), step, writer.frames, perf_counter() - started, identity)
-            write_restart(restart_path(path), now)
-
-        while True:
-            if step >= 0 and step % settings.record_every == 0 and writer.frames == step // settings.record_every:
-                evaluation = state.evaluation
-                frame = (state.position, state.velocity, evaluation.energy, evaluation.dipole)
-                writer.append(*(tensor.cpu().numpy() for tensor in frame))
-            if step == settings.steps:
-                break
-            if writer.full or (step < 0 and step % (settings.flush_every * settings.record_every) == 0):
-                save()
-            before, state = state, (thermostat if step < 0 else producer).step(state, evaluate)
-            step += 1
-            _check_state(before, state, mass, settings, step, path)
-            if step == 0 and settings.ensemble == "nve":
-                velocity = without_rigid_motion(state.position, state.velocity, mass, n_rotations)
-                state = State(state.position, velocity, state.evaluation)
-            if bar.update():
-                speed = (bar.format_dict["rate"] or 0.0) * settings.time_step_fs * 1e-6 * 86400
-                moving = freedom if step >= 0 else 3 * len(mass)
-                kelvin = _temperature(state.velocity, mass, moving).mean().item()
-                bar.set_postfix_str(f"{speed:.3g} ns/day, {kelvin:.0f} K", refresh=False)
-        save()
-        summary = _summary(writer, settings, header, freedom, perf_counter() - started)
-        writer.finish(summary)
-    write_json(path.with_suffix(".json"), asdict(summary))
-    return summary
+    with failures_in_one_line(path):
+        check_request(path, resume, overwrite)
+        replicas = Replicas(potential, dealt(molecules, settings.replicas), device)
+        return Run(replicas, settings, path, resume, model).to_the_end(progress)
 
 
-def _check_request(path: Path, molecules: list[Molecule], resume: bool, overwrite: bool) -> None:
-    if path.suffix not in (".h5", ".hdf5"):
-        raise SimulationError(f"the trajectory is to be called {path}; expected a name that ends in .h5; change out")
-    if resume and overwrite:
-        raise SimulationError("resume and overwrite are both set; expected at most one; overwrite would lose what resume needs")
-    if path.exists() and not (resume or overwrite):
-        raise SimulationError(
-            f"{path} exists; expected a new file; set resume=true to continue it or overwrite=true to replace it"
-        )
-    first = molecules[0]
-    for index, other in enumerate(molecules):
-        if not np.array_equal(other.number, first.number) or other.charge != first.charge:
-            raise SimulationError(
-                f"geometry {index} differs from geometry 0 in atoms or charge; expected one molecule; split the file"
+class Run:
+    """A simulation under way: what is fixed, and where it stands (state, health, step)."""
+
+    def __init__(self, replicas: Replicas, settings: SimulationSettings, path: Path, resume: bool, model: str) -> None:
+        self.replicas, self.settings, self.path = replicas, settings, path
+        mass, device = replicas.mass, replicas.mass.device
+        self.generator = torch.Generator(device).manual_seed(settings.seed)
+        self.thermostat = LangevinBAOAB(settings.time_step, mass, settings.temperature, settings.friction, self.generator)
+        # Without total momentum and angular momentum, which NVE and a chain leave at zero.
+        resting = 0 if settings.ensemble == "langevin" else 3 + replicas.n_rotations
+        self.freedom = 3 * replicas.atoms - resting
+        self.producer = self._producer()
+        self.watch = Watch(settings, mass, replicas.atoms)
+        self.identity = identity_of(settings, replicas)
+        if resume and (path.exists() or restart_path(path).exists()):
+            point = read_restart(restart_path(path), device)
+            check_same(point, self.identity, settings, path)
+            self.generator.set_state(point.generator)
+        else:
+            point = self._start()
+        # A file that is continued is copied first and takes the place of the old one then.
+        frames = max(settings.steps // settings.record_every + 1 - point.frames, point.frames)
+        size = (settings.replicas, replicas.start.shape[1])
+        check_disk(path, frames, *size, settings.record_every, block_length(*size, settings.flush_every))
+        if not resume or not restart_path(path).exists():
+            with not_in_use(path):
+                write_restart(restart_path(path), point)
+        self.state, self.health, self.step = point.state, point.health, point.step
+        self.known = point.health.alive.cpu().numpy()
+        self.started = perf_counter() - point.wall_s
+        self.writer = TrajectoryWriter(
+            path, self._header(model), settings.replicas, settings.flush_every, point.frames,
+            conserved=settings.ensemble != "langevin", frozen_from=point.frozen_from,
+        )  # fmt: skip
+
+    def to_the_end(self, progress: bool) -> RunSummary:
+        settings, writer = self.settings, self.writer
+        with writer, self._progress_bar(progress) as bar:
+            while True:
+                if self.step % settings.record_every == 0:
+                    self._record()
+                if self.step == settings.steps:
+                    break
+                if writer.full or (self.step < 0 and self.step % (settings.flush_every * settings.record_every) == 0):
+                    self._save()
+                self._step()
+                if bar.update():
+                    bar.set_postfix_str(self._speed(bar.format_dict["rate"] or 0.0), refresh=False)
+            self._look(self.health.alive.cpu().numpy())
+            self._save()
+            summary = summarise(writer, settings, self.replicas.atoms.cpu().numpy(), perf_counter() - self.started)
+            writer.finish(summary)
+        write_json(self.path.with_suffix(".json"), asdict(summary))
+        return summary
+
+    def _step(self) -> None:
+        integrator: Integrator = self.thermostat if self.step < 0 else self.producer
+        after = integrator.step(self.state, self.replicas)
+        self.step += 1
+        self.state, self.health = self.watch.step(self.state, after, self.health, self.step)
+        if self.step == 0:
+            self.state = self._production(self.state)
+        elif self.step > 0 and self.settings.ensemble == "nose_hoover" and self.step % RESTING_EVERY == 0:
+            self.state = self._resting(self.state)
+
+    def _record(self) -> None:
+        """Look at the health of the replicas and append a frame, with one transfer to the host."""
+        due = self.step >= 0 and self.writer.frames == self.step // self.settings.record_every
+        if not due:
+            self._look(self.health.alive.cpu().numpy())
+            return
+        state, conserved = self.state, self.producer.conserved(self.state)
+        kelvin = kinetic_temperature(state.velocity, self.replicas.mass, self.freedom)
+        scalars = [state.evaluation.energy, kelvin] + ([] if conserved is None else [conserved])
+        columns = [torch.stack(scalars, dim=1), state.evaluation.dipole, state.position.flatten(1), state.velocity.flatten(1)]
+        table = torch.where(self.health.alive[:, None], torch.cat(columns, dim=1), torch.nan).cpu().numpy()
+        self._look(~np.isnan(table[:, 0]))
+        values, dipole, position, velocity = np.split(table, np.cumsum([column.shape[1] for column in columns])[:-1], axis=1)
+        shape = state.position.shape
+        self.writer.append(
+            Frame(
+                position.reshape(shape),
+                velocity.reshape(shape),
+                energy=values[:, 0],
+                dipole=dipole,
+                kinetic_temperature=values[:, 1],
+                conserved=None if conserved is None else values[:, 2],
             )
-    path.parent.mkdir(parents=True, exist_ok=True)
-
-
-def _identity(settings: SimulationSettings, molecule: Molecule, potential: Potential, device: object) -> dict[str, object]:
-    free = ("steps", "flush_every", "max_energy_jump_ev", "max_temperature")
-    same: dict[str, object] = {name: value for name, value in asdict(settings).items() if name not in free}
-    more = {"number": molecule.number.tolist(), "charge": molecule.charge, "model_hash": potential.hash}
-    return same | more | {"device": torch.device(str(device)).type}
-
-
-def _check_same(point: Restart, identity: dict[str, object], settings: SimulationSettings, path: Path) -> None:
-    for name, value in identity.items():
-        if point.identity.get(name) != value:
-            raise SimulationError(
-                f"{path} was run with {name}={point.identity.get(name)}; found {name}={value}; "
-                "expected the same to continue it; change it back or start anew with another out"
-            )
-    if point.step > settings.steps:
-        raise SimulationError(f"{path} has run {point.step} steps; expected at most steps={settings.steps}; ask for more steps")
-    if point.frames and not path.exists():
-        raise DataError(f"{path} is gone but its restart file is not; expected {point.frames} frames; start with another out")
-
-
-def _check_state(before: State, now: State, mass: Tensor, settings: SimulationSettings, step: int, path: Path) -> None:
-    """Stop on what dynamics cannot recover from. A force that is not finite shows in the temperature."""
-    jump = (now.evaluation.energy - before.evaluation.energy).abs()
-    kelvin = _temperature(now.velocity, mass, 3 * len(mass))
-    finite = now.evaluation.dipole.sum(dim=-1).isfinite()
-    # Comparisons with NaN are false, so that a replica has to prove that it is healthy.
-    good = (jump <= settings.energy_jump_limit) & (kelvin <= settings.temperature_limit) & finite
-    if not good.all():
-        r = int((~good).nonzero()[0, 0])
-        raise SimulationError(
-            f"step {step}, replica {r}: energy {now.evaluation.energy[r].item():.6g} hartree, changed by "
-            f"{jump[r].item() * EV_PER_HARTREE:.3g} eV in one step, temperature {kelvin[r].item():.3g} K"
-            f"{'' if finite[r] else ', dipole not finite'}; expected at most {settings.max_energy_jump_ev:g} eV and "
-            f"{settings.temperature_limit:g} K; try a time step below {settings.time_step_fs:g} fs, "
-            f"or a start nearer to the training geometries; frames recorded before are in {path}"
         )
 
+    def _look(self, alive: np.ndarray) -> None:
+        """Report the replicas that were frozen since the last look; raises SimulationError if none is left."""
+        new = np.flatnonzero(self.known & ~alive)
+        if not len(new):
+            return
+        self.known = alive
+        self.writer.freeze(new)
+        why, left = self.watch.describe(self.health, int(new[-1])), int(alive.sum())
+        if not left:
+            some = "" if len(alive) == 1 else f"none of {len(alive)} replicas is left, the last: "
+            raise SimulationError(f"{some}{why}; frames recorded before are in {self.path}")
+        others = f" (and {len(new) - 1} more)" if len(new) > 1 else ""
+        log.warning("replica %d%s frozen, %d of %d go on: %s", new[-1], others, left, len(alive), why)
 
-def _temperature(velocity: Tensor, mass: Tensor, freedom: int) -> Tensor:
-    return 2.0 * kinetic_energy(velocity, mass) / (freedom * BOLTZMANN)
+    def _save(self) -> None:
+        self.writer.flush()
+        write_restart(restart_path(self.path), self._point(self.writer.frames, self.writer.frozen_from))
 
+    def _point(self, frames: int, frozen_from: np.ndarray) -> Restart:
+        spent = perf_counter() - self.started
+        random = self.generator.get_state()
+        return Restart(self.state, random, self.step, frames, spent, self.identity, self.health, frozen_from)
 
-def _progress_bar(settings: SimulationSettings, step: int, progress: bool) -> tqdm:
-    total = settings.equilibration_steps + settings.steps
-    return tqdm(total=total, initial=settings.equilibration_steps + step, desc="MD", unit="step", disable=not progress)
+    def _start(self) -> Restart:
+        """The first restart point: geometries given, thermal velocities. Raises SimulationError if a replica is unwell there."""
+        settings, replicas = self.settings, self.replicas
+        self.step, self.started = -settings.equilibration_steps, perf_counter()
+        evaluation = first_evaluation(replicas, replicas.start)
+        thermal = maxwell_boltzmann(replicas.mass, settings.temperature, settings.replicas, self.generator)
+        self.state = self._resting(State(replicas.start, thermal, evaluation))
+        found = self.watch.examine(self.state, self.state, self.step)
+        if not found.alive.all():
+            raise SimulationError(self.watch.describe(found, int((~found.alive).nonzero()[0, 0])))
+        if self.step == 0:
+            self.state = self._production(self.state)
+        self.health = Health.of(settings.replicas, replicas.mass.device)
+        return self._point(0, np.full(settings.replicas, -1))
 
+    def _producer(self) -> VelocityVerlet | LangevinBAOAB | NoseHoover:
+        settings, mass = self.settings, self.replicas.mass
+        if settings.ensemble == "langevin":
+            return self.thermostat
+        if settings.ensemble == "nve":
+            return VelocityVerlet(settings.time_step, mass)
+        if bool((self.freedom < 1).any()):
+            raise SimulationError("a single atom has no internal motion; expected molecules for nose_hoover; use langevin")
+        return NoseHoover(
+            settings.time_step, mass, settings.temperature, settings.thermostat_time, self.freedom, settings.chain_length
+        )
 
-def _summary(
-    writer: TrajectoryWriter, settings: SimulationSettings, header: TrajectoryHeader, freedom: int, wall_s: float
-) -> RunSummary:
-    potential, kinetic = writer.energies()
-    total = (potential + kinetic).mean(axis=1)
-    drift = None
-    if settings.ensemble == "nve" and len(total) > 1:
-        time = np.arange(len(total)) * header.time_step
-        # The mean is taken out first: total energies of 1e2 hartree would cost the digits that a drift has.
-        slope = np.polyfit(time - time.mean(), total - total.mean(), 1)[0]
-        drift = float(slope * MEV_PER_HARTREE / PS_PER_AU / header.number.size)
-    return RunSummary(
-        steps=settings.steps,
-        ms_per_step=1e3 * wall_s / (settings.steps + settings.equilibration_steps),
-        mean_temperature=float(2.0 * kinetic.mean() / (freedom * BOLTZMANN)),
-        drift_meV_per_atom_per_ps=drift,
-        wall_s=wall_s,
-    )
+    def _production(self, state: State) -> State:
+        """The state at step 0 as production starts from it."""
+        if self.settings.ensemble != "langevin":
+            state = self._resting(state)
+        return self.producer.begin(state, self.generator) if isinstance(self.producer, NoseHoover) else state
+
+    def _resting(self, state: State) -> State:
+        replicas = self.replicas
+        velocity = without_rigid_motion(state.position, state.velocity, replicas.mass, replicas.n_rotations)
+        return replace(state, velocity=velocity)
+
+    def _header(self, model: str) -> TrajectoryHeader:
+        settings, replicas, mass = self.settings, self.replicas, self.replicas.mass.cpu().numpy()
+        number, charge = replicas.number.cpu().numpy(), np.array([molecule.charge for molecule in replicas.molecules])
+        return TrajectoryHeader(
+            number=number if replicas.mixed else number[0],
+            mass=mass if replicas.mixed else mass[0],
+            charge=charge if replicas.mixed else int(charge[0]),
+            time_step=settings.time_step * settings.record_every,
+            integration_step=settings.time_step,
+            ensemble=settings.ensemble,
+            temperature=float(settings.temperature),
+            seed=settings.seed,
+            model_hash=replicas.potential.hash,
+            model=model,
+        )
+
+    def _progress_bar(self, progress: bool) -> tqdm:
+        done, total = self.settings.equilibration_steps + self.step, self.settings.equilibration_steps + self.settings.steps
+        return tqdm(total=total, initial=done, desc="MD", unit="step", disable=not progress)
+
+    def _speed(self, rate: float) -> str:
+        """What the bar says beside the steps per second. rate: steps per second."""
+        each, alive = rate * self.settings.time_step_fs * 1e-6 * 86400, self.health.alive
+        freedom = 3 * self.replicas.atoms if self.step < 0 else self.freedom
+        kelvin: Tensor = kinetic_temperature(self.state.velocity, self.replicas.mass, freedom)[alive].mean()
+        count = int(alive.sum())
+        return f"{each:.3g} ns/day each, {each * count:.3g} ns/day by {count} replicas, {kelvin.item():.0f} K"

@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from densnet.simulation.velocities import kinetic_energy
 from densnet.units import BOLTZMANN
 
 
@@ -29,12 +30,25 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Chain:
+    """A Nose-Hoover chain of M thermostats for each of R replicas. position: (R, M); velocity: (R, M) per atomic time."""
+
+    position: Tensor
+    velocity: Tensor
+
+
+@dataclass(frozen=True)
 class State:
-    """R replicas at one instant. position: (R, N, 3) bohr; velocity: (R, N, 3) bohr per atomic time; evaluation at position."""
+    """R replicas at one instant, all that their future depends on but random numbers.
+
+    position: (R, N, 3) bohr; velocity: (R, N, 3) bohr per atomic time; evaluation at position; chain: of a Nose-Hoover run.
+    Atoms that only pad a smaller molecule rest at 0.
+    """
 
     position: Tensor
     velocity: Tensor
     evaluation: Evaluation
+    chain: Chain | None = None
 
 
 class Evaluate(Protocol):
@@ -44,9 +58,16 @@ class Evaluate(Protocol):
 
 
 class Integrator(Protocol):
-    """One time step."""
+    """One time step of all replicas; conserved: (R,) hartree, what the exact motion keeps, or None."""
 
     def step(self, state: State, evaluate: Evaluate) -> State: ...
+
+    def conserved(self, state: State) -> Tensor | None: ...
+
+
+def inverse(mass: Tensor) -> Tensor:
+    """1/mass, and 0 for the atoms of mass 0 that pad a smaller molecule: nothing moves them."""
+    return torch.where(mass > 0, 1.0 / mass, 0.0)
 
 
 class VelocityVerlet:
@@ -58,18 +79,22 @@ class VelocityVerlet:
         r(t + dt)   = r(t) + dt v(t + dt/2)        time_step * velocity
         v(t + dt)   = v(t + dt/2) + dt/2 F(t + dt)/m
 
-    time_step: atomic time; mass: (N,) electron masses.
+    time_step: atomic time; mass: (N,) or (R, N) electron masses.
     """
 
     def __init__(self, time_step: float, mass: Tensor) -> None:
-        self.time_step = time_step
-        self.half_kick = 0.5 * time_step / mass[:, None]
+        self.time_step, self.mass = time_step, mass
+        self.half_kick = 0.5 * time_step * inverse(mass)[..., None]
 
     def step(self, state: State, evaluate: Evaluate) -> State:
         velocity = state.velocity + self.half_kick * state.evaluation.force
         position = state.position + self.time_step * velocity
         evaluation = evaluate(position)
         return State(position, velocity + self.half_kick * evaluation.force, evaluation)
+
+    def conserved(self, state: State) -> Tensor:
+        """The total energy."""
+        return state.evaluation.energy + kinetic_energy(state.velocity, self.mass)
 
 
 class LangevinBAOAB:
@@ -86,15 +111,15 @@ class LangevinBAOAB:
 
     The velocities at the end of a step carry an error of order dt^2: a harmonic mode of angular frequency w shows
     m <v^2> = kT (1 - (w dt)^2 / 4).
-    time_step: atomic time; mass: (N,) electron masses; temperature: kelvin; friction gamma: per atomic time;
+    time_step: atomic time; mass: (N,) or (R, N) electron masses; temperature: kelvin; friction gamma: per atomic time;
     generator: the only source of random numbers, on the device of mass.
     """
 
     def __init__(self, time_step: float, mass: Tensor, temperature: float, friction: float, generator: torch.Generator) -> None:
         self.half_step = 0.5 * time_step
-        self.half_kick = 0.5 * time_step / mass[:, None]
+        self.half_kick = 0.5 * time_step * inverse(mass)[..., None]
         self.decay = exp(-friction * time_step)
-        self.noise = sqrt(1.0 - self.decay**2) * torch.sqrt(BOLTZMANN * temperature / mass[:, None])
+        self.noise = sqrt((1.0 - self.decay**2) * BOLTZMANN * temperature) * inverse(mass).sqrt()[..., None]
         self.generator = generator
 
     def step(self, state: State, evaluate: Evaluate) -> State:
@@ -105,3 +130,6 @@ class LangevinBAOAB:
         position = position + self.half_step * velocity
         evaluation = evaluate(position)
         return State(position, velocity + self.half_kick * evaluation.force, evaluation)
+
+    def conserved(self, state: State) -> None:
+        """Nothing: the bath gives and takes energy."""

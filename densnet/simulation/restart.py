@@ -6,6 +6,7 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +14,13 @@ from torch import Tensor
 
 from densnet.errors import DataError
 from densnet.files import replacing
-from densnet.simulation.integrators import Evaluation, State
+from densnet.simulation.health import Health
+from densnet.simulation.integrators import Chain, Evaluation, State
 
-SCHEMA, VERSION = "densnet/restart", 1
-KEYS = ("position", "velocity", "energy", "force", "dipole", "generator", "step", "frames", "wall_s", "identity")
+SCHEMA, VERSION = "densnet/restart", 2
+STATE = ("position", "velocity", "energy", "force", "dipole", "chain_position", "chain_velocity")
+HEALTH = ("alive", "frozen_step", "frozen_jump", "frozen_kelvin")
+KEYS = (*STATE, *HEALTH, "frozen_from", "generator", "step", "frames", "wall_s", "identity")
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,8 @@ class Restart:
     """Where a run stands.
 
     generator: state of the random numbers, uint8; step: of production, negative in equilibration; frames: of the trajectory
-    that belong to this point; wall_s: seconds spent so far; identity: settings that a run that continues must share, by name.
+    that belong to this point; wall_s: seconds spent so far; identity: settings that a run that continues must share, by name;
+    health: the replicas that are frozen; frozen_from: (R,), the frame from which on each is, -1 if it is not.
     """
 
     state: State
@@ -33,6 +38,8 @@ class Restart:
     frames: int
     wall_s: float
     identity: dict[str, object]
+    health: Health
+    frozen_from: np.ndarray
 
 
 def restart_path(trajectory: Path) -> Path:
@@ -42,17 +49,20 @@ def restart_path(trajectory: Path) -> Path:
 
 def write_restart(path: Path, restart: Restart) -> None:
     """Replace the file at `path`."""
-    state = restart.state
+    state, health = restart.state, restart.health
+    nothing = state.position.new_zeros((len(health.alive), 0))
+    chain = state.chain or Chain(nothing, nothing)
+    evaluation = (state.evaluation.energy, state.evaluation.force, state.evaluation.dipole)
+    tensors = (state.position, state.velocity, *evaluation, chain.position, chain.velocity)
+    tensors += (health.alive, health.step, health.jump, health.kelvin)
+    arrays: dict[str, Any] = {name: tensor.cpu().numpy() for name, tensor in zip((*STATE, *HEALTH), tensors, strict=True)}
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
             schema=SCHEMA,
             version=VERSION,
-            position=state.position.cpu().numpy(),
-            velocity=state.velocity.cpu().numpy(),
-            energy=state.evaluation.energy.cpu().numpy(),
-            force=state.evaluation.force.cpu().numpy(),
-            dipole=state.evaluation.dipole.cpu().numpy(),
+            **arrays,
+            frozen_from=restart.frozen_from,
             generator=restart.generator.numpy(),
             step=restart.step,
             frames=restart.frames,
@@ -68,19 +78,25 @@ def read_restart(path: Path, device: torch.device | str = "cpu") -> Restart:
     try:
         with np.load(path, allow_pickle=False) as file:
             schema, version = str(file["schema"]), int(file["version"])
+            if (schema, version) != (SCHEMA, VERSION):
+                raise DataError(
+                    f"{path} is {schema} version {version}; expected {SCHEMA} version {VERSION}; "
+                    "continue with the densnet release that wrote it, or start anew"
+                )
             data = {key: file[key] for key in KEYS}
             identity = json.loads(str(data["identity"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path} cannot be read ({reason}); expected a restart file; start anew with overwrite=true") from error
-    if (schema, version) != (SCHEMA, VERSION):
-        raise DataError(f"{path} is {schema} version {version}; expected {SCHEMA} version {VERSION}; start anew")
-    position, velocity, energy, force, dipole = (torch.as_tensor(data[key]).to(device) for key in KEYS[:5])
+    position, velocity, energy, force, dipole, *links = (torch.as_tensor(data[key]).to(device) for key in STATE)
+    chain = Chain(*links) if links[0].numel() else None
     return Restart(
-        state=State(position, velocity, Evaluation(energy, force, dipole)),
+        state=State(position, velocity, Evaluation(energy, force, dipole), chain),
         generator=torch.as_tensor(data["generator"]),
         step=int(data["step"]),
         frames=int(data["frames"]),
         wall_s=float(data["wall_s"]),
         identity=identity,
+        health=Health(*(torch.as_tensor(data[key]).to(device) for key in HEALTH)),
+        frozen_from=data["frozen_from"],
     )

@@ -8,19 +8,20 @@ from math import isfinite
 from densnet.errors import SimulationError
 from densnet.units import EV_PER_HARTREE, FS_PER_AU
 
-ENSEMBLES = ("nve", "langevin")
+ENSEMBLES = ("nve", "langevin", "nose_hoover")
 
 
 @dataclass(frozen=True)
 class SimulationSettings:
     """What to simulate.
 
-    ensemble: "nve" (velocity Verlet) or "langevin" (BAOAB) in production; equilibration_steps before it are always Langevin.
-    time_step_fs: femtoseconds; steps: of production; temperature: kelvin, of the thermostat and the starting velocities;
-    friction_per_fs: of the thermostat; replicas: independent copies moved in one batch; record_every: steps between two
-    recorded frames; flush_every: frames between two writes to disk, each followed by a restart point (fewer if they are large);
+    ensemble: "nve" (velocity Verlet), "langevin" (BAOAB) or "nose_hoover" (chains) in production; equilibration_steps before it
+    are always Langevin. time_step_fs: femtoseconds; steps: of production; temperature: kelvin, of the thermostat and the
+    starting velocities; friction_per_fs: of Langevin; thermostat_time_fs, chain_length: of Nose-Hoover chains;
+    replicas: independent copies moved in one batch; record_every: steps between two recorded frames;
+    flush_every: frames between two writes to disk, each followed by a restart point (fewer if they are large);
     seed: of all random numbers.
-    A replica that passes one of two bounds stops the run: max_energy_jump_ev, eV of potential energy from one step to the
+    A replica that passes one of two bounds is frozen: max_energy_jump_ev, eV of potential energy from one step to the
     next; max_temperature, kelvin over all 3N degrees of freedom (None: 20 times temperature, at least 5000 K).
     Raises SimulationError for values that make no sense.
     """
@@ -37,6 +38,8 @@ class SimulationSettings:
     seed: int = 1
     max_energy_jump_ev: float = 2.0
     max_temperature: float | None = None
+    thermostat_time_fs: float = 50.0
+    chain_length: int = 3
 
     def __post_init__(self) -> None:
         if self.ensemble not in ENSEMBLES:
@@ -48,6 +51,7 @@ class SimulationSettings:
             ("record_every", 1),
             ("flush_every", 1),
             ("seed", 0),
+            ("chain_length", 2),
         ):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -55,8 +59,14 @@ class SimulationSettings:
         thermostat = self.ensemble == "langevin" or self.equilibration_steps > 0
         bound = "above 0 for langevin or equilibration_steps > 0" if thermostat else "of at least 0"
         self._check("time_step_fs", "femtoseconds above 0, usually 0.5", above=0.0)
-        self._check("temperature", f"kelvin {bound}", above=0.0, equal=not thermostat)
+        self._check("temperature", "kelvin above 0", above=0.0)
         self._check("friction_per_fs", f"a friction {bound}, usually 0.01", above=0.0, equal=not thermostat)
+        self._check("thermostat_time_fs", "femtoseconds above 0, usually 50", above=0.0)
+        if self.ensemble == "nose_hoover" and self.thermostat_time_fs < 10.0 * self.time_step_fs:
+            raise SimulationError(
+                f"thermostat_time_fs is {self.thermostat_time_fs!r}; expected at least ten time steps "
+                f"({10.0 * self.time_step_fs:g} fs); lengthen it or shorten time_step_fs"
+            )
         self._check("max_energy_jump_ev", "eV above 0", above=0.0)
         if self.max_temperature is not None:
             self._check("max_temperature", f"kelvin above temperature ({self.temperature}), or null", above=self.temperature)
@@ -76,6 +86,11 @@ class SimulationSettings:
     def friction(self) -> float:
         """Per atomic time."""
         return self.friction_per_fs * FS_PER_AU
+
+    @property
+    def thermostat_time(self) -> float:
+        """Atomic time."""
+        return self.thermostat_time_fs / FS_PER_AU
 
     @property
     def energy_jump_limit(self) -> float:

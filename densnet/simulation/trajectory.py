@@ -1,4 +1,4 @@
-"""Trajectories on disk: HDF5, schema densnet/trajectory version 1, atomic units, append-only, readable while it grows.
+"""Trajectories on disk: HDF5, schema densnet/trajectory version 2, atomic units, append-only, readable while it grows.
 
     attributes   schema, version, units="atomic", creator; time_step (atomic time between frames), integration_step (of the
                  integrator), ensemble, temperature (kelvin), seed, model, model_hash, charge; of RunSummary once finished
@@ -6,6 +6,12 @@
     position, velocity    (S, R, N, 3)               bohr; bohr per atomic time
     energy                (S, R)                     potential energy, hartree
     dipole                (S, R, 3), may be absent   e*bohr
+    kinetic_temperature   (S, R)                     2K / (f k_B), kelvin
+    conserved             (S, R), unless langevin    hartree
+    frozen_from           (R,)                       -1, or the frame from which on a replica that failed holds NaN
+
+Replicas of different molecules: number and mass are (R, N), N atoms of the largest, 0 where a smaller one is padded (positions
+and velocities are 0 there), and charge is a dataset (R,) instead of the attribute. Version 1 lacks the last three datasets.
 
 The writer works in HDF5's single-writer-multiple-readers mode from the moment the file has its name, so that a process
 killed at any time leaves a file that reads up to the last flush. A value that never reached the disk reads NaN.
@@ -16,7 +22,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +30,23 @@ import h5py
 import numpy as np
 
 from densnet.errors import DataError
+from densnet.structures import Molecule
 
-SCHEMA, VERSION = "densnet/trajectory", 1
-SETTINGS = ("time_step", "integration_step", "ensemble", "temperature", "seed", "model_hash", "model", "charge")
+SCHEMA, VERSION, READABLE = "densnet/trajectory", 2, (1, 2)
+SUPERBLOCK = 36  # bytes
+SETTINGS = ("time_step", "integration_step", "ensemble", "temperature", "seed", "model_hash", "model")
 
 
 @dataclass(frozen=True)
 class TrajectoryHeader:
-    """What holds for every frame; units as in the module's table."""
+    """What holds for every frame; units as in the module's table.
+
+    number, mass: (N,), charge: int; of different molecules (R, N), (R, N), (R,).
+    """
 
     number: np.ndarray
     mass: np.ndarray
-    charge: int
+    charge: int | np.ndarray
     time_step: float
     integration_step: float
     ensemble: str
@@ -44,15 +55,78 @@ class TrajectoryHeader:
     model_hash: str
     model: str
 
+    @property
+    def mixed(self) -> bool:
+        """Whether the replicas are different molecules."""
+        return self.number.ndim == 2
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame: position, velocity (R, N, 3); energy, kinetic_temperature (R,); dipole (R, 3); conserved (R,) or None.
+
+    A replica that is frozen holds NaN.
+    """
+
+    position: np.ndarray
+    velocity: np.ndarray
+    energy: np.ndarray
+    dipole: np.ndarray
+    kinetic_temperature: np.ndarray
+    conserved: np.ndarray | None
+
 
 @dataclass(frozen=True)
 class Trajectory(TrajectoryHeader):
-    """A whole trajectory in memory: position, velocity (S, R, N, 3); energy (S, R); dipole (S, R, 3) or None."""
+    """A whole trajectory in memory: position, velocity (S, R, N, 3); energy (S, R); dipole (S, R, 3) or None.
+
+    kinetic_temperature (S, R), conserved (S, R): None where the file has none. frozen_from: (R,), see the module's table: frozen
+    replicas hold NaN, so that no average can take them in unseen; `survivors` leaves them out.
+    """
 
     position: np.ndarray
     velocity: np.ndarray
     energy: np.ndarray
     dipole: np.ndarray | None
+    kinetic_temperature: np.ndarray | None
+    conserved: np.ndarray | None
+    frozen_from: np.ndarray
+
+    @property
+    def losses(self) -> str:
+        """What `survivors` leaves out, to be said beside every result; empty if it leaves out nothing."""
+        lost = np.flatnonzero(self.frozen_from >= 0)
+        return f", without {len(lost)} of {self.frozen_from.size} replicas, which failed" if len(lost) else ""
+
+    def of_one_molecule(self) -> Trajectory:
+        """The trajectory itself. Raises DataError if its replicas are different molecules."""
+        if self.mixed:
+            raise DataError(
+                "the replicas of the trajectory are different molecules; expected one molecule; simulate each in a run of its own"
+            )
+        return self
+
+    def survivors(self) -> Trajectory:
+        """The replicas that were never frozen. Raises DataError if there is none."""
+        alive = self.frozen_from < 0
+        if not alive.any():
+            raise DataError(
+                f"all {alive.size} replicas of the trajectory were frozen; expected one that ran to the end; "
+                "simulate again with a shorter time step or from a better start"
+            )
+        kept: dict[str, Any] = {"frozen_from": self.frozen_from[alive]}
+        for name in ("position", "velocity", "energy", "dipole", "kinetic_temperature", "conserved"):
+            series = getattr(self, name)
+            kept[name] = None if series is None else series[:, alive]
+        if isinstance(self.charge, np.ndarray):
+            kept |= {"number": self.number[alive], "mass": self.mass[alive], "charge": self.charge[alive]}
+        return replace(self, **kept)
+
+    def molecule(self, frame: int = 0, replica: int = 0) -> Molecule:
+        """One replica of one frame. Raises StructureError where it is frozen."""
+        number = self.number[replica] if self.mixed else self.number
+        charge = int(self.charge[replica]) if isinstance(self.charge, np.ndarray) else self.charge
+        return Molecule(number[number > 0], self.position[frame, replica, number > 0], charge)
 
 
 @dataclass(frozen=True)
@@ -61,7 +135,8 @@ class RunSummary:
 
     steps: of production; ms_per_step: wall time of a step of all replicas together, equilibration included;
     mean_temperature: kelvin, over production and replicas; drift_meV_per_atom_per_ps: slope of a straight line through the
-    total energy averaged over replicas, None under a thermostat or with fewer than two frames; wall_s: of all sessions together.
+    conserved energy per atom averaged over replicas, None for langevin or with fewer than two frames; wall_s: of all sessions
+    together; frozen_replicas: those that failed, which no other number here includes.
     """
 
     steps: int
@@ -69,6 +144,7 @@ class RunSummary:
     mean_temperature: float
     drift_meV_per_atom_per_ps: float | None
     wall_s: float
+    frozen_replicas: int = 0
 
 
 def read_trajectory(path: str | Path) -> Trajectory:
@@ -80,28 +156,41 @@ def read_trajectory(path: str | Path) -> Trajectory:
     with opened(path) as file:
         unfinished = file.swmr_mode
         check_schema(path, file)
-        series = ["position", "velocity", "energy"] + ["dipole"] * ("dipole" in file)
+        attributes: dict[str, Any] = dict(file.attrs)
+        version = int(attributes["version"])
+        series = ["position", "velocity", "energy", *(["kinetic_temperature"] if version > 1 else [])]
+        series += [name for name in ("dipole", "conserved") if name in file]
         length = min(dataset(path, file, name).shape[0] for name in series)
         data: dict[str, np.ndarray] = {name: dataset(path, file, name)[:length] for name in series}
         number, mass = dataset(path, file, "number")[:], dataset(path, file, "mass")[:]
-        settings: dict[str, Any] = {name: file.attrs[name] for name in SETTINGS}
-    shapes = frame_shapes(data["energy"].shape[-1], number.size)
+        replicas = data["energy"].shape[-1]
+        # After the series: a replica is marked before its first NaN is written.
+        frozen_from = dataset(path, file, "frozen_from")[:] if version > 1 else np.full(replicas, -1)
+        charge = np.asarray(dataset(path, file, "charge")) if number.ndim == 2 else int(attributes["charge"])
+        settings: dict[str, Any] = {name: attributes[name] for name in SETTINGS}
+    shapes = frame_shapes(replicas, number.shape[-1])
     for name, shape in shapes.items():
         if name in data and data[name].shape[1:] != shape:
             raise DataError(f"{path}: {name} has shape {data[name].shape}; expected (frames, {', '.join(map(str, shape))})")
-    complete = np.logical_and.reduce([np.isfinite(array).all(axis=tuple(range(1, array.ndim))) for array in data.values()])
+    if frozen_from.shape != (replicas,) or (number.ndim == 2 and number.shape[0] != replicas):
+        raise DataError(f"{path}: frozen_from or number do not fit {replicas} replicas; the file is damaged, run again")
+    alive = (frozen_from < 0) | (np.arange(length)[:, None] < frozen_from)
+    whole = np.logical_and.reduce([np.isfinite(array).all(axis=tuple(range(2, array.ndim))) for array in data.values()])
+    complete = (whole | ~alive).all(axis=1)
     if unfinished:
         # Frames at the end that are not on disk hold the fill value.
-        length = int(np.flatnonzero(complete)[-1]) + 1 if complete.any() else 0
+        recorded = np.flatnonzero(complete & alive.any(axis=1))
+        length = int(recorded[-1]) + 1 if len(recorded) else 0
     if not complete[:length].all():
         bad = int(np.flatnonzero(~complete)[0])
         raise DataError(f"{path}: frame {bad} is not finite; expected finite values; the file is damaged, run again")
     if length == 0:
         raise DataError(f"{path} holds no complete frame; expected at least one; continue the simulation with resume=true")
+    kept: dict[str, Any] = {name: data[name][:length] if name in data else None for name in shapes}
     return Trajectory(
         number=number,
         mass=mass,
-        charge=int(settings["charge"]),
+        charge=charge,
         time_step=float(settings["time_step"]),
         integration_step=float(settings["integration_step"]),
         ensemble=str(settings["ensemble"]),
@@ -109,17 +198,22 @@ def read_trajectory(path: str | Path) -> Trajectory:
         seed=int(settings["seed"]),
         model_hash=str(settings["model_hash"]),
         model=str(settings["model"]),
-        position=data["position"][:length],
-        velocity=data["velocity"][:length],
-        energy=data["energy"][:length],
-        dipole=data["dipole"][:length] if "dipole" in data else None,
+        frozen_from=frozen_from,
+        **kept,
     )
 
 
 def frame_shapes(replicas: int, atoms: int) -> dict[str, tuple[int, ...]]:
     """Shape of one frame of every dataset that grows."""
-    vectors = (replicas, atoms, 3)
-    return {"position": vectors, "velocity": vectors, "energy": (replicas,), "dipole": (replicas, 3)}
+    vectors, scalars = (replicas, atoms, 3), (replicas,)
+    return {
+        "position": vectors,
+        "velocity": vectors,
+        "energy": scalars,
+        "dipole": (replicas, 3),
+        "kinetic_temperature": scalars,
+        "conserved": scalars,
+    }
 
 
 def dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
@@ -148,18 +242,30 @@ def opened(path: Path) -> Iterator[h5py.File]:
 def _has_writer(path: Path) -> bool:
     """Whether the file is marked as being written, by a live process or one that was killed.
 
-    Superblock version 3 of the HDF5 file format specification: byte 8 the version, byte 11 the consistency flags, bytes 28 to
-    36 the end-of-file address. A truncated file must not be opened for concurrent reading: HDF5 would search it for hours.
+    A truncated file must not be opened for concurrent reading: HDF5 would search it for hours.
     """
     with path.open("rb") as file:
-        head = file.read(36)
-    marked = len(head) == 36 and head[:8] == b"\x89HDF\r\n\x1a\n" and head[8] == 3 and head[11] != 0
-    return marked and path.stat().st_size >= struct.unpack_from("<Q", head, 28)[0]
+        head = file.read(SUPERBLOCK)
+    end = end_of_content(head)
+    return end is not None and head[11] != 0 and path.stat().st_size >= end
+
+
+def end_of_content(head: bytes) -> int | None:
+    """The end-of-file address in the first SUPERBLOCK bytes of a file; None if it is no HDF5 file of this kind.
+
+    Superblock version 3 of the HDF5 file format specification: byte 8 the version, byte 11 the consistency flags, bytes 28 to
+    36 the end-of-file address.
+    """
+    if len(head) < SUPERBLOCK or head[:8] != b"\x89HDF\r\n\x1a\n" or head[8] != 3:
+        return None
+    return struct.unpack_from("<Q", head, 28)[0]
 
 
 def check_schema(path: Path, file: h5py.File) -> None:
     schema, version = file.attrs.get("schema"), file.attrs.get("version")
     if schema != SCHEMA:
         raise DataError(f"{path} has schema {schema!r}; expected {SCHEMA!r}; give a trajectory made by simulate.py")
-    if version != VERSION:
-        raise DataError(f"{path} has version {version} of {SCHEMA}; expected {VERSION}; use the densnet release that wrote it")
+    if version not in READABLE:
+        raise DataError(
+            f"{path} has version {version} of {SCHEMA}; expected one of {READABLE}; use the densnet release that wrote it"
+        )

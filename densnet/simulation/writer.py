@@ -1,10 +1,11 @@
-"""Writes trajectories: HDF5 in blocks of frames, readable while it grows and after the writer was killed."""
+"""Writes trajectories: HDF5 in blocks of frames, readable while it grows, after a kill and when the disk is full."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -20,41 +21,76 @@ from densnet.files import replacing
 from densnet.simulation.trajectory import (
     SCHEMA,
     SETTINGS,
+    SUPERBLOCK,
     VERSION,
+    Frame,
     RunSummary,
     TrajectoryHeader,
     check_schema,
     dataset,
+    end_of_content,
     frame_shapes,
     opened,
 )
 
 CHUNK_BYTES = 2**24
+SPARE_BYTES = 2**16  # for the index of the chunks and the last words of the file
+
+
+def block_length(replicas: int, atoms: int, wanted: int) -> int:
+    """Frames in a block, which takes its room on the disk at once: so many as wanted, fewer if they are large."""
+    return max(1, min(wanted, CHUNK_BYTES // (8 * replicas * atoms * 3)))
 
 
 class TrajectoryWriter:
     """Appends frames of R replicas in blocks; a context manager.
 
     The first `keep` frames of a trajectory already at `path` are taken over (a run that continues); the file at `path` is
-    replaced whole. Raises SimulationError if another process writes to it, DataError if it cannot be taken over.
+    replaced whole. conserved: whether frames have a conserved energy; frozen_from: (R,), of replicas frozen already.
+    Raises SimulationError if another process writes to it or the disk is full (all flushed frames stay readable), DataError if
+    it cannot be taken over.
     """
 
-    def __init__(self, path: Path, header: TrajectoryHeader, replicas: int, block: int, keep: int = 0) -> None:
-        shapes = frame_shapes(replicas, header.number.size)
-        block = max(1, min(block, CHUNK_BYTES // (8 * int(np.prod(shapes["position"])))))
+    def __init__(
+        self,
+        path: Path,
+        header: TrajectoryHeader,
+        replicas: int,
+        block: int,
+        keep: int = 0,
+        conserved: bool = False,
+        frozen_from: np.ndarray | None = None,
+    ) -> None:
+        shapes = frame_shapes(replicas, header.number.shape[-1])
+        if not conserved:
+            del shapes["conserved"]
+        self.path, self._filled, self._broken = path, 0, False
+        block = block_length(replicas, header.number.shape[-1], block)
         self._buffer = {name: np.empty((block, *shape)) for name, shape in shapes.items()}
-        self._filled, self._mass = 0, header.mass
+        self._chunk_bytes = sum(buffer.nbytes for buffer in self._buffer.values())
         with not_in_use(path), replacing(path) as temporary:
-            self._file = h5py.File(temporary, "w", libver="latest", locking=False)
-            _write_header(self._file, header)
-            for name, shape in shapes.items():
-                options = {"maxshape": (None, *shape), "chunks": (block, *shape), "fillvalue": np.nan, "dtype": np.float64}
-                self._file.create_dataset(name, shape=(0, *shape), **options)
-            if keep:
-                self._take_over(path, keep, block)
-            self._file.swmr_mode = True
-            self._lock = os.open(temporary, os.O_RDONLY)
-            _flock(self._lock, fcntl.LOCK_SH)
+            chunks = -(-keep // block)
+            self._handle = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                self._reserve(0, chunks)
+                self._file = h5py.File(temporary, "w", libver="latest", locking=False)
+            except BaseException:
+                os.close(self._handle)
+                raise
+            try:
+                self._reserve(0, chunks)
+                _write_header(self._file, header, np.full(replicas, -1) if frozen_from is None else frozen_from)
+                for name, shape in shapes.items():
+                    options = {"maxshape": (None, *shape), "chunks": (block, *shape), "fillvalue": np.nan, "dtype": np.float64}
+                    self._file.create_dataset(name, shape=(0, *shape), **options)
+                if keep:
+                    self._take_over(path, keep, block)
+                self._file.swmr_mode = True
+            except BaseException:
+                self._file.close()
+                os.close(self._handle)
+                raise
+            _flock(self._handle, fcntl.LOCK_SH)
 
     @property
     def frames(self) -> int:
@@ -66,31 +102,48 @@ class TrajectoryWriter:
         """Whether the block is full: flush before the next append."""
         return self._filled == len(self._buffer["energy"])
 
-    def append(self, position: np.ndarray, velocity: np.ndarray, energy: np.ndarray, dipole: np.ndarray) -> None:
-        """One frame: (R, N, 3), (R, N, 3), (R,), (R, 3)."""
+    @property
+    def frozen_from(self) -> np.ndarray:
+        """(R,) int64: -1, or the frame from which on a replica is frozen."""
+        return self._dataset("frozen_from")[:]
+
+    def append(self, frame: Frame) -> None:
+        """One frame."""
         if self.full:
             self.flush()
-        for name, value in (("position", position), ("velocity", velocity), ("energy", energy), ("dipole", dipole)):
-            self._buffer[name][self._filled] = value
+        for name, buffer in self._buffer.items():
+            buffer[self._filled] = getattr(frame, name)
         self._filled += 1
 
+    def freeze(self, replicas: np.ndarray) -> None:
+        """From the next frame on these replicas are frozen; said on disk before any of those frames is."""
+        self._dataset("frozen_from")[replicas] = self.frames
+        self._file.flush()
+
     def flush(self) -> None:
-        """Put all appended frames on disk."""
-        if self._filled:
+        """Put all appended frames on disk. Raises SimulationError if it is full; what is on it then stays as it is."""
+        if not self._filled:
+            return
+        block, length = len(self._buffer["energy"]), self._dataset("energy").shape[0]
+        try:
+            # HDF5 does not survive a failed write, so the room is there before it writes.
+            self._reserve(self._file.id.get_filesize(), -(-(length + self._filled) // block) - -(-length // block))
             for name, buffer in self._buffer.items():
                 _extend(self._dataset(name), buffer[: self._filled])
-            self._filled = 0
             self._file.flush()
+        except (OSError, RuntimeError) as error:
+            self._broken = True
+            reason = " ".join(str(error).split())
+            raise SimulationError(
+                f"{self.path} cannot be written ({reason}); expected room for {self._chunk_bytes / 1e6:.3g} MB more; its first "
+                f"{length} frames are safe; make room and continue with resume=true"
+            ) from error
+        self._filled = 0
 
-    def energies(self) -> tuple[np.ndarray, np.ndarray]:
-        """Potential and kinetic energy of every frame and replica, (S, R) each, hartree."""
+    def series(self, name: str) -> np.ndarray:
+        """A whole series (S, R): energy, kinetic_temperature or conserved."""
         self.flush()
-        velocity, block = self._dataset("velocity"), len(self._buffer["energy"])
-        kinetic = np.empty(velocity.shape[:2])
-        for start in range(0, len(kinetic), block):
-            rows = slice(start, start + block)
-            kinetic[rows] = 0.5 * np.einsum("n,srnx->sr", self._mass, velocity[rows] ** 2)
-        return self._dataset("energy")[:], kinetic
+        return self._dataset(name)[:]
 
     def finish(self, summary: RunSummary) -> None:
         """Write the summary into the attributes."""
@@ -103,10 +156,27 @@ class TrajectoryWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
-            self.flush()
+            if not self._broken:
+                self.flush()
         finally:
-            self._file.close()
-            os.close(self._lock)
+            try:
+                self._file.close()
+                end = end_of_content(os.pread(self._handle, SUPERBLOCK, 0))
+                if end is not None:
+                    os.ftruncate(self._handle, end)  # gives reserved room back
+            except (OSError, RuntimeError):
+                if not self._broken:
+                    raise
+            finally:
+                os.close(self._handle)
+
+    def _reserve(self, start: int, chunks: int) -> None:
+        """Make sure of the disk space of so many chunks of every series from byte `start` on; raises OSError if it is short."""
+        need = chunks * self._chunk_bytes + SPARE_BYTES
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(self._handle, start, need)
+        elif shutil.disk_usage(self.path.parent).free < need:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _dataset(self, name: str) -> h5py.Dataset:
         found = self._file[name]
@@ -125,7 +195,7 @@ class TrajectoryWriter:
                     _extend(self._dataset(name), found[start : min(start + block, keep)])
 
 
-def _write_header(file: h5py.File, header: TrajectoryHeader) -> None:
+def _write_header(file: h5py.File, header: TrajectoryHeader, frozen_from: np.ndarray) -> None:
     file.attrs.update(schema=SCHEMA, version=VERSION, units="atomic", creator=f"densnet {__version__}")
     for name in SETTINGS:
         file.attrs[name] = getattr(header, name)
@@ -133,6 +203,11 @@ def _write_header(file: h5py.File, header: TrajectoryHeader) -> None:
     for field in fields(RunSummary):
         file.attrs[field.name] = np.nan
     file["number"], file["mass"] = header.number, header.mass
+    if isinstance(header.charge, np.ndarray):
+        file["charge"] = header.charge
+    else:
+        file.attrs["charge"] = header.charge
+    file["frozen_from"] = frozen_from.astype(np.int64)
 
 
 def _extend(dataset: h5py.Dataset, block: np.ndarray) -> None:

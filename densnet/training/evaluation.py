@@ -44,6 +44,17 @@ class DistanceError:
 
 
 @dataclass(frozen=True)
+class TrajectoryError:
+    """The test frames of one trajectory, by the name of their source up to the colon: errors as in Evaluation."""
+
+    trajectory: str
+    frames: int
+    energy_mae_meV: float | None
+    force_mae_meV_per_A: float | None
+    dipole_mae_mD: float
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Errors over the given frames. Figures of the density are means over those `grid_frames` of them that carry a quadrature.
 
@@ -54,7 +65,7 @@ class Evaluation:
     dipole_mae_mD: mean length of the error vector; quadrupole_mae_mD_A: mean Frobenius norm of the error of the second moment
     (not traceless) about the centre of nuclear charge, mD*angstrom; energy and force None without an energy network;
     rmsd_*: distance of the frames, grid or not, from the nearest of train_frames training frames (see densnet.data.similarity),
-    None if none is of the same atoms; elements, distances: where the error is.
+    None if none is of the same atoms; elements, distances: where the error is; trajectories: the errors by origin of the frames.
     """
 
     frames: int
@@ -77,6 +88,7 @@ class Evaluation:
     rmsd_median_A: float | None
     elements: tuple[ElementError, ...]
     distances: tuple[DistanceError, ...]
+    trajectories: tuple[TrajectoryError, ...]
 
 
 @dataclass(frozen=True)
@@ -109,7 +121,7 @@ def summarise(errors: Sequence[FrameErrors], train_frames: int = 0) -> Evaluatio
     pairs = [(e, e.density) for e in errors if e.density is not None]
     densities = [density for _, density in pairs]
     worst, worst_density = max(pairs, key=lambda pair: pair[1].nmae_percent)
-    energies, forces = [e.energy for e in errors if e.energy is not None], [e.force for e in errors if e.force is not None]
+    energy, force, dipole = _means(errors)
     rmsd = ANGSTROM_PER_BOHR * np.array([e.rmsd for e in errors if np.isfinite(e.rmsd)])
     return Evaluation(
         frames=len(errors),
@@ -123,18 +135,35 @@ def summarise(errors: Sequence[FrameErrors], train_frames: int = 0) -> Evaluatio
         nmae_fit_percent=float(np.mean([d.nmae_fit_percent for d in densities])),
         deformation_error_percent=float(np.mean([d.deformation_error_percent for d in densities])),
         electrons_max_error=max(e.electrons for e in errors),
-        dipole_mae_mD=MILLIDEBYE_PER_AU * float(np.mean([e.dipole_error for e in errors])),
+        dipole_mae_mD=dipole,
         quadrupole_mae_mD_A=MILLIDEBYE_PER_AU * ANGSTROM_PER_BOHR * float(np.mean([e.quadrupole for e in errors])),
-        energy_mae_meV=MEV_PER_HARTREE * float(np.mean([abs(e[1] - e[0]) for e in energies])) if energies else None,
-        force_mae_meV_per_A=MEV_PER_ANGSTROM_PER_AU * float(np.concatenate([abs(f[1] - f[0]) for f in forces]).mean())
-        if forces
-        else None,
+        energy_mae_meV=energy,
+        force_mae_meV_per_A=force,
         train_frames=train_frames,
         rmsd_least_A=float(rmsd.min()) if len(rmsd) else None,
         rmsd_median_A=float(np.median(rmsd)) if len(rmsd) else None,
         elements=_by_element(pairs),
         distances=_by_distance(densities),
+        trajectories=_by_trajectory(errors),
     )
+
+
+def _means(errors: Sequence[FrameErrors]) -> tuple[float | None, float | None, float]:
+    """Energy, meV, and force components, meV/angstrom, both None without an energy network; dipole, mD."""
+    dipole = MILLIDEBYE_PER_AU * float(np.mean([e.dipole_error for e in errors]))
+    energies, forces = [e.energy for e in errors if e.energy is not None], [e.force for e in errors if e.force is not None]
+    if not energies or not forces:
+        return None, None, dipole
+    energy = MEV_PER_HARTREE * float(np.mean([abs(e[1] - e[0]) for e in energies]))
+    force = MEV_PER_ANGSTROM_PER_AU * float(np.concatenate([abs(f[1] - f[0]) for f in forces]).mean())
+    return energy, force, dipole
+
+
+def _by_trajectory(errors: Sequence[FrameErrors]) -> tuple[TrajectoryError, ...]:
+    groups: dict[str, list[FrameErrors]] = {}
+    for e in errors:
+        groups.setdefault(e.source.split(":")[0], []).append(e)
+    return tuple(TrajectoryError(name, len(own), *_means(own)) for name, own in sorted(groups.items()))
 
 
 def _by_element(pairs: Sequence[tuple[FrameErrors, DensityErrors]]) -> tuple[ElementError, ...]:

@@ -150,4 +150,8 @@ def in_words(result: Evaluation) -> str:
     for d in result.distances:
         name = f"{d.from_A:g} to {d.to_A:g}" if d.to_A is not None else f"beyond {d.from_A:g}"
         lines.append(f"{name:<30}{d.electrons_percent:10.3f}{d.error_percent:11.5f}{d.fit_error_percent:10.5f}")
+    lines += ["", f"{'trajectory':<30}{'frames':>10}{'dipole / mD':>13}{'energy / meV':>14}{'force / meV/A':>15}"]
+    for x in result.trajectories:
+        energy, force = ("" if v is None else f"{v:.3f}" for v in (x.energy_mae_meV, x.force_mae_meV_per_A))
+        lines.append(f"{x.trajectory:<30}{x.frames:10d}{x.dipole_mae_mD:13.3f}{energy:>14}{force:>15}".rstrip())
     return "\n".join(lines)

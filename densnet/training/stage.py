@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from torch import Tensor
 
-from densnet.data.datamodule import Frames, inputs
+from densnet.data.datamodule import FitsDataModule, Frames, inputs
 from densnet.errors import ConfigError
+from densnet.model.compiled import check_mode
 from densnet.model.densnet import DensNet
 from densnet.observables.real_space import BasisTables
 from densnet.structures import Prediction
+from densnet.training.frozen_density import FrozenDensity, megabytes
 from densnet.training.objectives import Functions, MetricLoss, Objective, RealSpaceLoss
+from densnet.training.passes import Passes
 from densnet.units import MEV_PER_ANGSTROM_PER_AU, MEV_PER_HARTREE, MILLIDEBYE_PER_AU
 
+log = logging.getLogger(__name__)
 NETWORKS = ("density", "energy")
 
 
@@ -36,12 +43,24 @@ class Stage(lightning.LightningModule):
 
     trains: of "density" and "energy"; objectives: their weighted sum is minimised. Logs every objective and, in validation,
     the density error in the metric, dipole, energy and force MAE in edge units.
+
+    precompute: with a frozen density network, compute all densities and their derivatives once (several times faster); they
+    are kept in this folder for the next run, null evaluates the density network at every step. precompute_limit_mb: memory
+    they may take; beyond it the density network is evaluated at every step, and a warning says so.
+    compile: "training" runs one compiled graph per training step once its gradients agreed with the eager ones; "off".
     """
 
     exists: Tensor
 
     def __init__(
-        self, model: DensNet, trains: Sequence[str], objectives: Sequence[Objective], optimizer: OptimizerSettings
+        self,
+        model: DensNet,
+        trains: Sequence[str],
+        objectives: Sequence[Objective],
+        optimizer: OptimizerSettings,
+        precompute: str | None = None,
+        precompute_limit_mb: float = 4000.0,
+        compile: str = "off",
     ) -> None:
         super().__init__()
         unknown = set(trains) - set(NETWORKS)
@@ -66,6 +85,32 @@ class Stage(lightning.LightningModule):
                 network.requires_grad_(name in trains)
         self.register_buffer("exists", torch.as_tensor(model.basis.mask), persistent=False)
         self.tables: BasisTables | None = None
+        if precompute is not None and "density" in trains:
+            raise ConfigError(f"stage.precompute is {precompute} but the density network trains; expected null; remove it")
+        self.precompute, self.precompute_limit_mb = precompute, precompute_limit_mb
+        check_mode(compile, ("off", "training"))
+        if compile == "training" and not self.needs_energy:
+            raise ConfigError("compile=training is for stages with energies or forces; expected compile=off for this one")
+        self.compile_step = compile == "training"
+        self.passes = Passes(model, None, False)
+
+    def on_fit_start(self) -> None:
+        """Densities once for all, and the compiled step: both belong to a fit, not to the checkpoint."""
+        self.passes = Passes(self.model, self._frozen_density(), self.compile_step)
+
+    def _frozen_density(self) -> FrozenDensity | None:
+        data = getattr(self.trainer, "datamodule", None)
+        if self.precompute is None or not self.needs_energy or not isinstance(data, FitsDataModule):
+            return None
+        frames = np.concatenate([data.train_frames, data.validation_frames])
+        size = megabytes(self.model, data.fits, frames)
+        if size > self.precompute_limit_mb:
+            log.warning(
+                "densities of %d frames would take %.0f MB, more than stage.precompute_limit_mb=%.0f: the density network is "
+                "evaluated at every step", len(frames), size, self.precompute_limit_mb,
+            )  # fmt: skip
+            return None
+        return FrozenDensity.cached(Path(self.precompute), self.model.density, data.fits, frames, self.device)
 
     def configure_optimizers(self) -> Any:
         settings, steps = self.optimizer, max(1, int(self.trainer.estimated_stepping_batches))
@@ -86,12 +131,20 @@ class Stage(lightning.LightningModule):
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         self.clip_gradients(optimizer, gradient_clip_val=self.optimizer.clip, gradient_clip_algorithm="norm")
 
-    def _predict(self, batch: Frames, train: bool) -> Prediction:
-        molecules = inputs(batch)
-        if self.needs_energy:
-            return self.model(molecules, forces=True, create_graph=train)
-        # An energy network that is present but not asked for would cost time and forces; leave it out.
-        return self.model.density_only(molecules)
+    def _predict(self, batch: Frames, functions: Functions | None) -> Prediction:
+        """functions: those of the batch in a training step, None otherwise."""
+        if not self.needs_energy:
+            # An energy network that is present but not asked for would cost time and forces; leave it out.
+            return self.model.density_only(inputs(batch))
+        if functions is None:
+            return self.passes.predict(batch, create_graph=False)
+        return self.passes.predict_for(batch, lambda p: self._total(p, batch, functions)[0])
+
+    def _total(self, prediction: Prediction, batch: Frames, functions: Functions) -> tuple[Tensor, list[Tensor]]:
+        """The weighted sum of the objectives, float64, and each by itself."""
+        values = [objective(prediction, batch, functions) for objective in self.objectives]
+        weighted = [o.weight * v.to(torch.float64) for o, v in zip(self.objectives, values)]
+        return torch.stack(weighted).sum(), values
 
     def _functions(self, batch: Frames) -> Functions:
         if self.tables is None or self.tables.elements[0].exponent.device != batch.position.device:
@@ -101,18 +154,16 @@ class Stage(lightning.LightningModule):
         return Functions(self.model.basis, row, self.exists[row], frame.exponent[row], self.tables)
 
     def training_step(self, batch: Frames, _: int) -> Tensor:
-        prediction, functions = self._predict(batch, train=True), self._functions(batch)
-        total = torch.zeros((), dtype=torch.float64, device=batch.position.device)
-        for objective in self.objectives:
-            value = objective(prediction, batch, functions)
-            total = total + objective.weight * value.to(torch.float64)
+        functions = self._functions(batch)
+        total, values = self._total(self._predict(batch, functions), batch, functions)
+        for objective, value in zip(self.objectives, values):
             self.log(f"train/{objective.name}", value.detach(), batch_size=batch.num_graphs)
         self.log("train/loss", total.detach(), batch_size=batch.num_graphs, prog_bar=True)
         return total
 
     def validation_step(self, batch: Frames, _: int) -> None:
         with torch.enable_grad() if self.needs_energy else torch.no_grad():
-            prediction = self._predict(batch, train=False)
+            prediction = self._predict(batch, None)
         functions = self._functions(batch)
 
         def log(name: str, value: Tensor, bar: bool = False) -> None:
@@ -127,5 +178,4 @@ class Stage(lightning.LightningModule):
             if prediction.force is not None:
                 log("energy_mae_meV", MEV_PER_HARTREE * (prediction.energy - batch.energy).abs().mean(), True)
                 log("force_mae_meV_per_A", MEV_PER_ANGSTROM_PER_AU * (prediction.force - batch.force).abs().mean(), True)
-            total = torch.stack([o.weight * o(prediction, batch, functions).to(torch.float64) for o in self.objectives]).sum()
-            log("loss", total)
+            log("loss", self._total(prediction, batch, functions)[0])

@@ -1,0 +1,133 @@
+"""Compiled evaluation of a model: the whole pass R -> rho -> E, F, dipole as one graph with dynamic atom and edge counts.
+
+A compiled graph is trusted only after it gave what the model itself gives: once per kind of call its forces (inference) or
+the gradients of every parameter (training, densnet.training.compiled_step) are compared. If they differ, or nothing can be
+compiled on this machine, that is said once and the model runs as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from densnet.errors import ConfigError
+from densnet.model import checkpoint
+from densnet.model.densnet import DensNet
+from densnet.structures import Density, Molecules, Prediction
+
+log = logging.getLogger(__name__)
+
+MODES = ("off", "inference", "training")
+FORCE_TOLERANCE = 1e-6  # hartree/bohr, times the largest force where that is above one
+
+Evaluate = Callable[..., tuple[Tensor, ...]]
+
+
+def check_mode(mode: str, allowed: tuple[str, ...] = MODES) -> None:
+    """Raise ConfigError unless the switch has one of its values."""
+    if mode not in allowed:
+        raise ConfigError(f"compile is {mode!r}; expected one of {', '.join(allowed)}")
+
+
+def compile_whole(function: Evaluate, frozen: bool = False) -> Evaluate:
+    """torch.compile of a function that calls torch.autograd.grad inside.
+
+    One graph or an error: a graph break would hide a part that silently runs eagerly. frozen: promise that the modules it uses
+    keep their structure (weights are inputs of the graph and may change), which saves looking at each of them in every call.
+    Raises ConfigError before torch 2.13, which cannot trace the gradient.
+    """
+    settings = torch._dynamo.config
+    if not hasattr(settings, "trace_autograd_ops"):
+        raise ConfigError(f"compile needs torch 2.13 or newer; found {torch.__version__}; use compile=off or a newer torch")
+
+    options = {"guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe} if frozen else None
+    compiled = torch.compile(function, dynamic=True, fullgraph=True, options=options)
+
+    def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+        # Strided inputs are a source of silently wrong results in compiled graphs.
+        with settings.patch(trace_autograd_ops=True):  # pyright: ignore[reportAttributeAccessIssue]
+            return compiled(*(t.contiguous() for t in tensors))
+
+    return run
+
+
+def load_potential(folder: Path | str, device: str = "cpu", compile: str = "off") -> DensNet | CompiledModel:
+    """A saved model to simulate with. compile: "inference" or "off". Raises ModelError and ConfigError as load_model does."""
+    check_mode(compile, ("off", "inference"))
+    model = checkpoint.load_model(folder, device)
+    return CompiledModel(model) if compile == "inference" else model
+
+
+class CompiledModel:
+    """A DensNet to predict with, compiled. Anything that takes a Potential takes it.
+
+    The first call compiles (a minute or two for a molecule like ethanol) and compares; molecules of other sizes need no second
+    compilation, except that one molecule and several are different graphs to torch.
+    """
+
+    def __init__(self, model: DensNet) -> None:
+        self.model, self.hash = model, model.hash
+        self._compiled: Evaluate | None = None
+        self._checked: set[bool] = set()
+        try:
+            self._compiled = compile_whole(self._evaluate, frozen=True)
+        except ConfigError as error:
+            log.warning("%s; running eager", error)
+
+    def _evaluate(
+        self, number: Tensor, position: Tensor, charge: Tensor, molecule: Tensor, source: Tensor, target: Tensor
+    ) -> tuple[Tensor, ...]:
+        molecules = Molecules(number, position, charge, molecule, charge.shape[0])
+        found = self.model.evaluate(molecules, source, target, forces=True)
+        assert found.force is not None
+        outputs = found.energy, found.force, found.dipole, found.density.coefficient, found.density.exponent
+        return tuple(x.detach() for x in outputs)
+
+    def predict(self, molecules: Molecules, forces: bool = True) -> Prediction:
+        """As DensNet.predict. Without forces, or without an energy network, the model itself is asked."""
+        if self._compiled is None or not forces or self.model.energy is None:
+            return self.model.predict(molecules, forces)
+        pairs = self.model.edges(molecules)
+        try:
+            found = self._compiled(
+                molecules.number, molecules.position.detach(), molecules.charge, molecules.molecule, pairs.source, pairs.target
+            )
+        except Exception as error:  # whatever a compiler may raise; the eager pass tells what is wrong with the input
+            if (molecules.n == 1) in self._checked:
+                raise
+            return self._give_up(molecules, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        energy, force, dipole, coefficient, exponent = (t.detach() for t in found)
+        prediction = Prediction(energy, force, dipole, Density(coefficient, exponent))
+        if (molecules.n == 1) not in self._checked:
+            eager = self.model.predict(molecules)
+            problem = disagreement(prediction, eager)
+            if problem:
+                return self._give_up(molecules, problem)
+            self._checked.add(molecules.n == 1)
+        return prediction
+
+    def _give_up(self, molecules: Molecules, reason: str) -> Prediction:
+        log.warning("the compiled model is not used (%s); running eager", reason)
+        self._compiled = None
+        return self.model.predict(molecules)
+
+
+def disagreement(found: Prediction, expected: Prediction) -> str:
+    """What is wrong with the compiled prediction, empty if nothing is."""
+    assert found.force is not None
+    assert expected.force is not None
+    unit = max(1.0, float(expected.force.abs().max()))
+    for name, a, b in (("forces", found.force, expected.force), ("dipole", found.dipole, expected.dipole)):
+        worst = float((a - b).abs().max())
+        if not worst <= FORCE_TOLERANCE * unit:
+            return f"its {name} differ from the eager ones by {worst:.1e}; expected at most {FORCE_TOLERANCE * unit:.0e}"
+    worst = float((found.energy - expected.energy).abs().max())
+    # The energy of a molecule is a sum over atoms in the network's precision.
+    limit = 1e-5 * unit
+    return (
+        "" if worst <= limit else f"its energies differ from the eager ones by {worst:.1e} hartree; expected at most {limit:.0e}"
+    )

@@ -1,0 +1,80 @@
+"""Replicas side by side: copies of one molecule or of several, evaluated in one call of the potential."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from ase.data import atomic_masses
+from torch import Tensor
+
+from densnet.simulation.integrators import Evaluation
+from densnet.simulation.velocities import rotations
+from densnet.structures import Molecule, Molecules, Prediction
+from densnet.units import ELECTRON_MASS_PER_DALTON
+
+
+class Potential(Protocol):
+    """What moves the atoms; DensNet is one. hash names it for good: a run continues only on the same one."""
+
+    hash: str
+
+    def predict(self, molecules: Molecules, forces: bool = True) -> Prediction: ...
+
+
+class Replicas:
+    """The potential of R molecules as a function of position (R, N, 3); N atoms are those of the largest.
+
+    number: (R, N) nuclear charges; mass: (R, N) electron masses; both 0 where a smaller molecule is padded, whose positions and
+    forces are 0 there. start: (R, N, 3) bohr; atoms, n_rotations: (R,), rotational degrees of freedom as the first geometry of
+    each molecule has them; mixed: whether the molecules differ.
+    """
+
+    def __init__(self, potential: Potential, molecules: list[Molecule], device: torch.device | str) -> None:
+        self.potential, self.molecules, self.batch = potential, molecules, Molecules.of(molecules, device)
+        kinds = [kind(molecule) for molecule in molecules]
+        self.mixed = len(set(kinds)) > 1
+        sizes = np.array([molecule.number.size for molecule in molecules])
+        here = np.arange(sizes.max()) < sizes[:, None]
+        number, position = np.zeros(here.shape, dtype=np.int64), np.zeros((*here.shape, 3))
+        number[here] = np.concatenate([molecule.number for molecule in molecules])
+        position[here] = np.concatenate([molecule.position for molecule in molecules])
+        mass = np.where(here, atomic_masses[number] * ELECTRON_MASS_PER_DALTON, 0.0)
+        self.number = torch.as_tensor(number).to(device)
+        self.mass = torch.as_tensor(mass).to(device)
+        self.start = torch.as_tensor(position).to(device)
+        self.atoms = torch.as_tensor(sizes).to(device)
+        turning = {
+            name: rotations(torch.as_tensor(position[r, : sizes[r]]), torch.as_tensor(mass[r, : sizes[r]]))
+            for name, r in {name: kinds.index(name) for name in set(kinds)}.items()
+        }
+        self.n_rotations = torch.tensor([turning[name] for name in kinds]).to(device)
+        # Where the real atoms lie among the padded ones; None if all are real.
+        self._real = None if here.all() else torch.as_tensor(np.flatnonzero(here)).to(device)
+
+    def __len__(self) -> int:
+        return len(self.molecules)
+
+    def __call__(self, position: Tensor) -> Evaluation:
+        flat = position.reshape(-1, 3)
+        prediction = self.potential.predict(self.batch.at(flat if self._real is None else flat[self._real]), forces=True)
+        assert prediction.force is not None
+        force = prediction.force.double()
+        if self._real is not None:
+            force = torch.zeros_like(flat).index_copy_(0, self._real, force)
+        return Evaluation(prediction.energy.double(), force.view_as(position), prediction.dipole.double())
+
+    def first(self, count: int) -> Replicas:
+        """The first few of them."""
+        return Replicas(self.potential, self.molecules[:count], self.mass.device)
+
+
+def kind(molecule: Molecule) -> tuple[bytes, int]:
+    """What tells molecules apart, whatever their geometry: atoms in their order, and charge."""
+    return molecule.number.tobytes(), molecule.charge
+
+
+def name(molecule: Molecule) -> str:
+    """The same in words, e.g. `8 1 1 (0 e)`."""
+    return f"{' '.join(map(str, molecule.number))} ({molecule.charge} e)"

@@ -1,0 +1,129 @@
+"""Memory and disk: a run that cannot fit is told so, and what would, before it starts."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from densnet.errors import SimulationError
+from densnet.simulation.integrators import Evaluation
+from densnet.simulation.replicas import Replicas
+
+# One pass over this many atoms takes far less than any machine has; larger batches are measured on such a small one first.
+SMALL = 256
+MARGIN = 0.9  # of the free memory that a run may plan for
+GROUPS = (("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+          ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"))  # fmt: skip
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation of torch or numpy failed, on any device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("DefaultCPUAllocator", "can't allocate memory", "not enough memory")
+    )
+
+
+def first_evaluation(replicas: Replicas, position: Tensor) -> Evaluation:
+    """The potential at the start, (R, N, 3) bohr. Raises SimulationError if so many replicas do not fit into the memory.
+
+    Linux promises the CPU more memory than it has and kills who takes it, so a large batch is first judged from a small one.
+    """
+    count = max(16, SMALL // position.shape[1])
+    if len(replicas) > count:
+        each, free = _bytes_per_replica(replicas.first(count)), free_memory(position.device)
+        if each is not None and free is not None and each * len(replicas) > MARGIN * free:
+            fit = int(MARGIN * free / each)
+            needs = f"about {each * len(replicas) / 1e9:.3g} GB of memory, {free / 1e9:.3g} GB are free"
+            raise SimulationError(_too_many(replicas, needs, fit))
+    try:
+        return replicas(position)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:120]
+    # Outside the handler: there the failed pass would still hold its memory.
+    raise SimulationError(_too_many(replicas, f"more memory than there is ({reason})", _that_fit(replicas)))
+
+
+def check_disk(path: Path, frames: int, replicas: int, atoms: int, record_every: int, block: int) -> None:
+    """Raises SimulationError if so many more frames, in blocks of so many, do not fit on the disk of `path`."""
+    each = 8 * replicas * (6 * atoms + 6)
+    free, need = shutil.disk_usage(path.parent).free, -(-frames // block) * block * each
+    if need > free:
+        raise SimulationError(
+            f"{path} will take {need / 1e9:.3g} GB, {free / 1e9:.3g} GB are free; expected room for {frames} frames; "
+            f"free some, or record only every {-(-need * record_every // max(free, 1))} steps, or simulate {free // each} frames"
+        )
+
+
+def free_memory(device: torch.device) -> float | None:
+    """Bytes that can still be allocated; None where the system does not tell."""
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return float(torch.cuda.mem_get_info(device)[0] + cached)
+    if device.type != "cpu":
+        return None
+    found = []
+    with suppress(OSError, ValueError, StopIteration):  # not Linux
+        found.append(1024 * _line(Path("/proc/meminfo"), "MemAvailable:"))
+    for limit, used in GROUPS:
+        with suppress(OSError, ValueError):  # no such control group, or one without a limit ("max")
+            found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+    return float(min(found)) if found else None
+
+
+def _bytes_per_replica(few: Replicas) -> float | None:
+    """Memory of one evaluation, by replica; None where it cannot be measured."""
+    device = few.mass.device
+    try:
+        least = few.first(2)
+        least(least.start)  # what stays for good (libraries, compiled code) is not counted
+        if device.type == "cuda":
+            before = torch.cuda.memory_allocated(device)
+            torch.cuda.reset_peak_memory_stats(device)
+            few(few.start)
+            return (torch.cuda.max_memory_allocated(device) - before) / len(few)
+        if device.type == "cpu":
+            status = Path("/proc/self/status")
+            Path("/proc/self/clear_refs").write_text("5")  # proc(5): sets the peak back to what is resident now
+            before = _line(status, "VmRSS:")
+            few(few.start)
+            return 1024.0 * (_line(status, "VmHWM:") - before) / len(few)
+    except (OSError, ValueError, StopIteration):  # not Linux, or not allowed
+        return None
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+    return None
+
+
+def _line(path: Path, name: str) -> int:
+    """The number behind this name."""
+    return int(next(line.split()[1] for line in path.read_text().splitlines() if line.startswith(name)))
+
+
+def _that_fit(replicas: Replicas) -> int:
+    """The largest half, quarter, ... of the replicas that can be evaluated; 0 if not even one can."""
+    count = len(replicas) // 2
+    while count:
+        few = replicas.first(count)
+        try:
+            few(few.start)
+            return count
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+        count //= 2
+    return 0
+
+
+def _too_many(replicas: Replicas, needs: str, fit: int) -> str:
+    where = "" if replicas.mass.device.type == "cpu" else f" on {replicas.mass.device}"
+    advice = f"set simulation.replicas={fit}" if fit else "use a smaller molecule or more memory"
+    return f"replicas is {len(replicas)}, which need {needs}{where}; expected at most about {fit}; {advice}"
