@@ -11,7 +11,7 @@ Squared errors of energies and forces against zero; labels cost nothing. All tak
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def loss(found: Prediction) -> torch.Tensor:
     return found.energy.square().mean() + found.force.square().mean()
 
 
-def step(model: DensNet, trains: list[torch.nn.Module], passes: Passes, batch: Frames) -> Callable[[], None]:
+def step(model: DensNet, trains: Sequence[torch.nn.Module], passes: Passes, batch: Frames) -> Callable[[], None]:
     """One optimizer step; its rate is too small to change anything, so the work stays the same."""
     optimizer = torch.optim.Adam([p for network in trains for p in network.parameters()], lr=1e-12, amsgrad=True)
 
@@ -98,9 +98,7 @@ def main() -> None:
             passes = Passes(model, stored, compiled=bool(way))
             contestants[f"densnet {way}{name}"] = clock(step(model, trains, passes, batch), arguments.timer)
             if way and passes._compiled is None:
-                raise ModelError(
-                    f"the compiled step of {name} fell back to eager; expected a compiled one; see the warning above"
-                )
+                raise ModelError(f"the compiled step of {name} fell back to eager; see the warning above")
     frames = [fits.frame(i) for i in range(arguments.batch)]
     others = peers(arguments.nequip_python, arguments.mace_python)
     for peer in others:

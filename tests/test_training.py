@@ -29,7 +29,7 @@ from densnet.model.checkpoint import Architecture, DensitySettings, EnergySettin
 from densnet.model.densnet import DensNet
 from densnet.structures import Molecule, Molecules
 from densnet.training.averaging import ExponentialAverage
-from densnet.training.objectives import ForceLoss, MetricLoss, metric_squares
+from densnet.training.objectives import EnergyLoss, ForceLoss, MetricLoss, metric_squares
 from densnet.training.run import export, find_checkpoint, refuse_sweep_with_ddp, start_model
 from densnet.training.stage import OptimizerSettings, Stage
 from densnet.units import ELECTRON_MASS_PER_DALTON
@@ -371,13 +371,52 @@ def test_training_the_density_drops_an_energy_made_for_another(data: FitsDataMod
 @pytest.mark.parametrize(
     "choices",
     [
-        ("experiment=ethanol", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=1"),
-        ("experiment=water", "model=medium", "trainer=gpu", "trainer.accelerator=cpu"),
+        ("experiment=ethanol", "stage=joint", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=1"),
+        ("experiment=water", "stage=joint", "model=medium", "trainer=gpu", "trainer.accelerator=cpu"),
+        ("experiment=ethanol", "stage=joint_real_space", "model=energy", "model.density.flexible=1.3", "dataset.points=50"),
+        ("experiment=water", "stage=density_real_space", "dataset.points=50"),
+        ("experiment=water", "stage=density_flexible", "model.density.flexible=1.3"),
     ],
-    ids=["ethanol, ddp", "water, medium, gpu"],
+    ids=["ethanol, ddp", "water, medium, gpu", "joint in real space", "real space", "flexible"],
 )
 def test_the_other_shipped_settings_run(choices: tuple[str, ...], tiny_fits: Path, tmp_path: Path) -> None:
     """Those no other test runs, on the CPU (a CUDA device is a matter of trainer.accelerator)."""
-    run = (*choices, "stage=joint", "logger=none", "trainer.max_epochs=1", f"run_dir={tmp_path}/r", f"export={tmp_path}/m")
+    run = (*choices, "logger=none", "trainer.max_epochs=1", f"run_dir={tmp_path}/r", f"export={tmp_path}/m")
     train(tiny_fits, tmp_path, *run)
-    assert load_model(tmp_path / "m").energy is not None
+    assert (load_model(tmp_path / "m").energy is not None) == any(c.startswith("stage=joint") for c in choices)
+
+
+def stage_for(model: Any, **settings: Any) -> Stage:
+    return Stage(model, ["energy"], [EnergyLoss(), ForceLoss()], OptimizerSettings(1e-3), **settings)
+
+
+def test_settings_that_cannot_be(data: FitsDataModule, tmp_path: Path) -> None:
+    model = start_model(TINY, data, None, energy=True).model
+    with pytest.raises(ConfigError, match=r"stage.precompute is .*the density network trains; expected null"):
+        Stage(model, ["density", "energy"], [EnergyLoss()], OptimizerSettings(1e-3), precompute=str(tmp_path))
+    with pytest.raises(ConfigError, match="compile is 'inference'; expected one of off, training"):
+        stage_for(model, compile="inference")
+    with pytest.raises(ConfigError, match="compile=training is for stages with energies"):
+        Stage(model, ["density"], [MetricLoss()], OptimizerSettings(1e-3), compile="training")
+
+
+def test_stored_densities_train_the_same_network(data: FitsDataModule, tmp_path: Path, caplog) -> None:
+    """Two epochs with and without: the same weights but for round-off; too little memory allowed: said, and as without."""
+    weights = []
+    for settings in ({}, {"precompute": str(tmp_path)}, {"precompute": str(tmp_path), "precompute_limit_mb": 1e-3}):
+        lightning.seed_everything(1)
+        model = start_model(TINY, data, None, energy=True).model.double()
+        torch.nn.init.normal_(model.density.readout.bias, std=0.05)
+        stage = stage_for(model, **settings)
+        trainer = lightning.Trainer(
+            max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, inference_mode=False,
+        )  # fmt: skip
+        trainer.fit(stage, datamodule=data)
+        assert (stage.passes.frozen is not None) == (len(settings) == 1)
+        weights.append({k: v.clone() for k, v in model.energy.state_dict().items()})
+    plain, stored, refused = weights
+    for name, value in plain.items():
+        assert (stored[name] - value).abs().max() <= 1e-8 * max(1.0, float(value.abs().max())), name
+        assert torch.equal(refused[name], value)
+    assert "more than stage.precompute_limit_mb" in caplog.text
