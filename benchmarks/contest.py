@@ -16,6 +16,14 @@ from densnet.structures import Molecule
 from densnet.units import ANGSTROM_PER_BOHR
 
 PEERS = Path(__file__).parent / "peers.py"
+# One thread, and the allocator that densnet's programs set for themselves (densnet.allocator).
+ALIKE = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+    "MALLOC_TOP_PAD_": str(2**28),
+}
 Clock = Callable[[int], list[float]]  # so many calls -> milliseconds of each
 # wall: what a user waits. cpu: time of the process alone; the same for one thread on an idle machine, and steady on a busy one.
 TIMERS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -83,7 +91,7 @@ class Peer:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
-                env={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PATH": str(Path(python).parent)},
+                env={**ALIKE, "PATH": str(Path(python).parent)},
             )
         except OSError as error:
             raise ConfigError(

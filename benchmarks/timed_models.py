@@ -55,7 +55,7 @@ def check_agreement(model: DensNet, other: Potential, name: str, molecules: Mole
         return max(float((b - a).norm() / a.norm()) for a, b in ((exact.force, found.force), (exact.dipole, found.dipole)))
 
     eager, others = error(model), error(other)
-    if isinstance(other, CompiledModel) and other._compiled is None:
+    if isinstance(other, CompiledModel) and not other.active:
         raise ModelError(f"variant {name} fell back to eager; expected a compiled graph; see the warning above")
     if not others <= max(1e-5, 3 * eager):
         raise ModelError(f"variant {name} is off by {others:.1e}, eager by {eager:.1e}; expected the same; mend it first")

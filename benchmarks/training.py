@@ -68,7 +68,7 @@ def step(model: DensNet, trains: Sequence[torch.nn.Module], passes: Passes, batc
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="medium", help="of conf/model")
+    parser.add_argument("--model", default="energy", help="of conf/model")
     parser.add_argument("--basis", default="large", help="of densnet/basis/library")
     parser.add_argument("--flexible", type=float, default=1.3, help="bound of the exponents, 1 for fixed ones")
     parser.add_argument("--data", default="datasets/ethanol.h5", help="fitted data: geometries of ethanol")
@@ -97,7 +97,7 @@ def main() -> None:
         ):
             passes = Passes(model, stored, compiled=bool(way))
             contestants[f"densnet {way}{name}"] = clock(step(model, trains, passes, batch), arguments.timer)
-            if way and passes._compiled is None:
+            if way and not passes.active:
                 raise ModelError(f"the compiled step of {name} fell back to eager; see the warning above")
     frames = [fits.frame(i) for i in range(arguments.batch)]
     others = peers(arguments.nequip_python, arguments.mace_python)

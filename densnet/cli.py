@@ -16,6 +16,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from densnet.allocator import keep_freed_memory
 from densnet.errors import DensnetError
 
 CONFIGURATIONS = Path(__file__).parents[1] / "conf"
@@ -36,6 +37,7 @@ def run(main: Callable[[], object]) -> None:
     """Call a program. DensnetError and configuration errors end as `error: ...` on stderr with exit code 2."""
     # Hydra prints its own multi-line report and hides the exception unless this is set.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    keep_freed_memory()
     with _mistakes_in_one_line():
         main()
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from densnet.errors import StructureError
@@ -44,12 +45,12 @@ class Molecule:
         object.__setattr__(self, "number", number.astype(np.int64))
         object.__setattr__(self, "position", position)
         if number.size > 1:
-            distance = np.linalg.norm(position[:, None] - position[None], axis=-1)
-            distance[np.diag_indices(number.size)] = np.inf
-            i, j = np.unravel_index(np.argmin(distance), distance.shape)
-            if distance[i, j] < MIN_DISTANCE:
+            distances, partners = KDTree(position).query(position, k=2)
+            i = int(np.argmin(distances[:, 1]))
+            j = int(partners[i, 1] if partners[i, 1] != i else partners[i, 0])  # atoms in one place come in either order
+            if distances[i, 1] < MIN_DISTANCE:
                 raise StructureError(
-                    f"atoms {min(i, j)} and {max(i, j)} are {distance[i, j] * ANGSTROM_PER_BOHR:.3f} angstrom apart; "
+                    f"atoms {min(i, j)} and {max(i, j)} are {distances[i, 1] * ANGSTROM_PER_BOHR:.3f} angstrom apart; "
                     "expected at least 0.3; check the geometry and its unit"
                 )
 

@@ -78,6 +78,11 @@ class CompiledModel:
         except ConfigError as error:
             log.warning("%s; running eager", error)
 
+    @property
+    def active(self) -> bool:
+        """Whether predictions come from the compiled graph (False once it was found wrong, or could not be made)."""
+        return self._compiled is not None
+
     def _evaluate(
         self, number: Tensor, position: Tensor, charge: Tensor, molecule: Tensor, source: Tensor, target: Tensor
     ) -> tuple[Tensor, ...]:

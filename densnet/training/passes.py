@@ -46,6 +46,11 @@ class Passes:
             except ConfigError as error:
                 log.warning("%s; running eager", error)
 
+    @property
+    def active(self) -> bool:
+        """Whether training predictions come from the compiled graph (False once it was found wrong, or not wanted)."""
+        return self._compiled is not None
+
     def predict(self, batch: Frames, create_graph: bool) -> Prediction:
         """The prediction, forces included; create_graph keeps them differentiable in the parameters."""
         return self._run(batch, create_graph, self._both if self.frozen is None else self._stored)
