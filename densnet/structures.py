@@ -45,7 +45,7 @@ class Molecule:
         object.__setattr__(self, "number", number.astype(np.int64))
         object.__setattr__(self, "position", position)
         if number.size > 1:
-            distances, partners = KDTree(position).query(position, k=2)
+            distances, partners = (np.asarray(x) for x in KDTree(position).query(position, k=2))
             i = int(np.argmin(distances[:, 1]))
             j = int(partners[i, 1] if partners[i, 1] != i else partners[i, 0])  # atoms in one place come in either order
             if distances[i, 1] < MIN_DISTANCE:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,12 @@ from conftest import random_rotation, untrained, wigner_d
 from pyscf import gto
 
 from densnet.basis.shells import Basis
-from densnet.errors import BasisError
+from densnet.data.neighbours import all_pairs, neighbours
+from densnet.errors import BasisError, ConfigError
+from densnet.model.checkpoint import Architecture, DensitySettings, EnergySettings, build
 from densnet.model.densnet import DensNet
 from densnet.model.derivatives import hessian_and_dipole_derivative, model_harmonic
+from densnet.nn.edges import EdgeEmbedding
 from densnet.observables.multipoles import electrons, quadrupole
 from densnet.structures import Density, Molecule, Molecules, Prediction
 
@@ -232,3 +237,66 @@ def test_harmonic_analysis_of_a_spring() -> None:
     assert found.dipole_derivative == pytest.approx(0.3 * np.concatenate([-np.eye(3), np.eye(3)]), abs=1e-12)
     assert found.dipole == pytest.approx(0.3 * bond, abs=1e-12)
     assert found.mass[1] == pytest.approx(1837.15, rel=1e-3)
+
+
+def test_edges_are_embedded_once_for_both_networks(model: DensNet, water: Molecule, monkeypatch) -> None:
+    """One pass: shared where the settings allow it, made twice where the energy network looks farther."""
+    calls = []
+    original = EdgeEmbedding.forward
+    monkeypatch.setattr(EdgeEmbedding, "forward", lambda self, *a: calls.append(self) or original(self, *a))
+    model.predict(Molecules.of([water]))
+    assert calls == [model.density.edges]
+    farther = deepcopy(model)
+    farther.energy.edges = EdgeEmbedding(1.5 * model.cutoff, 4, 2).double()
+    assert not farther.density.edges.covers(farther.energy.edges)
+    calls.clear()
+    farther.predict(Molecules.of([water]))
+    assert calls == [farther.density.edges, farther.energy.edges]
+
+
+def test_edges_that_are_too_long_change_nothing(model: DensNet, water: Molecule) -> None:
+    """What lets a kept list of pairs be longer than the cutoff."""
+    position = water.position.copy()
+    position[2] += np.array([0.0, 9.0, 0.0])
+    molecules = Molecules.of([water.moved(position)])
+    near, pairs = neighbours(molecules, model.cutoff), all_pairs(molecules)
+    assert len(near.source) < len(pairs.source)
+    some, every = (model.evaluate(molecules, p.source, p.target) for p in (near, pairs))
+    for name in ("energy", "force", "dipole"):
+        assert (getattr(some, name) - getattr(every, name)).abs().max() < 1e-12
+
+
+def test_a_kept_list_follows_the_molecules(model: DensNet, water: Molecule) -> None:
+    """predict keeps neighbours from call to call; other positions and other molecules must not see old ones."""
+    rng = np.random.default_rng(0)
+    batches = [[water], [water, water], [water.moved(water.position * 3.0)]]
+    batches += [[water.moved(water.position + rng.normal(scale=0.2 * k, size=(3, 3)))] for k in range(1, 4)]
+    for batch in batches:
+        molecules = Molecules.of(batch)
+        found, fresh = model.predict(molecules), model(molecules)
+        assert (found.force - fresh.force).abs().max() < 1e-14
+        assert (found.energy - fresh.energy).abs().max() < 1e-12
+
+
+def test_energy_without_density_or_without_geometry(basis: Basis, water: Molecule) -> None:
+    """density=False ignores the density; layers=0 sees the geometry through the density alone; neither is refused."""
+    settings = {"channels": 4, "hidden": 8, "radial": 4, "neighbours": 2.0, "invariants": 2}
+    density = DensitySettings(4, (1, 2), hidden=8, radial=4)
+    molecules = Molecules.of([water])
+    for energy, uses in ((EnergySettings(**settings, density=False), 0), (EnergySettings(**settings, layers=0), 1)):
+        model = build(Architecture(density, energy), basis).double()
+        for parameter in model.density.readout.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        assert model.energy.density_inputs == uses
+        found = model.predict(molecules).density
+        other = Density(found.coefficient * 1.1, found.exponent)
+        moved = molecules.at(molecules.position * 1.1)
+        changes = [
+            float((model.energy(m, d) - model.energy(molecules, found)).detach().abs())
+            for m, d in ((molecules, other), (moved, found))
+        ]
+        assert (changes[0] > 1e-8) == bool(uses)
+        assert (changes[1] > 1e-8) == (not uses)
+        assert model.predict(molecules).force.abs().max() > 1e-6
+    with pytest.raises(ConfigError, match="density=false and layers=0"):
+        EnergySettings(**settings, density=False, layers=0)

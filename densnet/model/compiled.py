@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ def compile_whole(function: Evaluate, frozen: bool = False) -> Evaluate:
     if not hasattr(settings, "trace_autograd_ops"):
         raise ConfigError(f"compile needs torch 2.13 or newer; found {torch.__version__}; use compile=off or a newer torch")
 
-    options = {"guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe} if frozen else None
+    options: Any = {"guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe} if frozen else None
     compiled = torch.compile(function, dynamic=True, fullgraph=True, options=options)
 
     def run(*tensors: Tensor) -> tuple[Tensor, ...]:
