@@ -257,7 +257,7 @@ def test_edges_are_embedded_once_for_both_networks(model: DensNet, water: Molecu
 def test_edges_that_are_too_long_change_nothing(model: DensNet, water: Molecule) -> None:
     """What lets a kept list of pairs be longer than the cutoff."""
     position = water.position.copy()
-    position[2] += np.array([0.0, 9.0, 0.0])
+    position[2] += np.array([0.0, 14.0, 0.0])
     molecules = Molecules.of([water.moved(position)])
     near, pairs = neighbours(molecules, model.cutoff), all_pairs(molecules)
     assert len(near.source) < len(pairs.source)
