@@ -35,6 +35,8 @@ def main(cfg: DictConfig) -> None:
     data.serve(stage.needs_metric, stage.needs_points)
 
     same_run = OmegaConf.masked_copy(cfg, ["seed", "init", "dataset", "model", "stage", "trainer"])
+    for setting in ("compile", "precompute", "precompute_limit_mb"):  # how fast, not what
+        same_run.stage.pop(setting, None)
     recipe = json.dumps(OmegaConf.to_container(same_run, resolve=True), sort_keys=True)
     checkpoint = find_checkpoint(cfg.ckpt_path, cfg.runs_dir, recipe)
     mark_run(cfg.run_dir, recipe)

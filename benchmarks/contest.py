@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -91,7 +92,7 @@ class Peer:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
-                env={**ALIKE, "PATH": str(Path(python).parent)},
+                env={**os.environ, **ALIKE},
             )
         except OSError as error:
             raise ConfigError(

@@ -1,7 +1,7 @@
 """What matters for energies and forces of ethanol: the density in, the geometry in, depth, width, data, joint training.
 
-    python -m densnet.energy_study --data runs/density/fits.h5 --init models/ethanol --out runs/energy-study \\
-        --record docs/results/energy.json
+    python -m densnet.energy_study --data runs/density/fits.h5 --init runs/density/real-space-flexible/model \\
+        --out runs/energy-study --record docs/results/energy.json
 
 Every variant trains an energy network on the same frozen density network for the same number of optimiser steps. The
 fine-tunings start from the variant `both`: one with the density network still frozen, one with both networks free, for as
@@ -18,6 +18,7 @@ from pathlib import Path
 from densnet.cli import run
 from densnet.density_study import Run, collect
 from densnet.errors import ConfigError
+from densnet.model.checkpoint import read_model
 from densnet.record import write_record
 from densnet.steps import Step, from_root, run_steps
 
@@ -78,9 +79,9 @@ def main() -> None:
         prog="python -m densnet.energy_study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="fits of ethanol, with samples of the density")
-    parser.add_argument("--init", type=Path, default=Path("models/ethanol"), help="model whose density network is used")
+    parser.add_argument("--init", type=Path, required=True, help="model of the density alone")
     parser.add_argument("--out", type=Path, default=Path("runs/energy-study"))
-    parser.add_argument("--steps", type=int, default=4000, help="optimiser steps of every variant")
+    parser.add_argument("--steps", type=int, default=3000, help="optimiser steps of every variant")
     parser.add_argument("--tune-steps", type=int, default=1000, help="of the two fine-tunings")
     parser.add_argument("--sizes", type=int, nargs="*", default=[100, 200, 400], help="training frames of the learning curve")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings for every training command")
@@ -89,6 +90,11 @@ def main() -> None:
     for path in (arguments.data, arguments.init):
         if not path.exists():
             raise ConfigError(f"{path} does not exist; expected fitted data and a trained model; see docs/density.md")
+    if read_model(arguments.init).architecture.energy is not None:
+        raise ConfigError(
+            f"{arguments.init} has an energy network, which all variants would take over; expected one of the density alone; "
+            "give the one it was trained from"
+        )
     settings = Settings(arguments.steps, arguments.tune_steps, tuple(arguments.sizes), tuple(arguments.set))
     out = arguments.out.resolve()
     steps = plan(from_root(arguments.data), from_root(arguments.init), from_root(out), settings)

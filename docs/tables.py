@@ -124,8 +124,7 @@ VARIANTS = {
 def energy_row(run: dict[str, Any]) -> list[str]:
     e = run["evaluation"]
     cold = [t for t in e["trajectories"] if t["trajectory"].startswith("test300")]
-    frames = sum(t["frames"] for t in cold)
-    force = sum(t["frames"] * t["force_mae_meV_per_A"] for t in cold) / frames
+    force = sum(t["frames"] * t["force_mae_meV_per_A"] for t in cold) / sum(t["frames"] for t in cold)
     figures = [f"{e['energy_mae_meV']:.2f}", f"{e['force_mae_meV_per_A']:.2f}", f"{force:.2f}"]
     return [*figures, f"{e['dipole_mae_mD']:.2f}", f"{run['seconds'] / 60:.0f}"]
 

@@ -39,7 +39,7 @@ ALLOWED = {
     "steps": FOUNDATION,
     "demo": PROGRAM,
     "density_study": PROGRAM,
-    "energy_study": PROGRAM | {"density_study"},
+    "energy_study": PROGRAM | {"density_study", "model"},
 }
 # Library -> the only places that may import it; a folder stands for all its files.
 ONLY_IN = {

@@ -27,6 +27,7 @@ from densnet.model.checkpoint import Architecture, DensitySettings, EnergySettin
 from densnet.model.densnet import DensNet
 from densnet.observables.multipoles import quadrupole
 from densnet.observables.partition import free_atom_densities, hirshfeld_weights
+from densnet.nn.edges import EdgeEmbedding
 from densnet.observables.real_space import density_on_points
 from densnet.structures import Density, Molecule, Molecules
 from densnet.training.density_errors import density_errors, fitted_density
@@ -48,6 +49,7 @@ class FromMemory(nn.Module):
     def __init__(self, fits: Fits, plant: Tensor) -> None:
         super().__init__()
         self.fits, self.plant = fits, nn.Parameter(plant, requires_grad=False)
+        self.edges = EdgeEmbedding(1.0, 1, 0)  # a model asks every network how far it looks
 
     def forward(self, molecules: Molecules) -> Density:
         fits, out = self.fits, []

@@ -50,3 +50,12 @@ def test_the_mode_is_that_of_any_new_file(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
     write_text(tmp_path / "ours", "")
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_permissions_are_those_of_any_file(tmp_path: Path) -> None:
+    """Also where the writer made a file that only its owner can read."""
+    (tmp_path / "plain").touch()
+    with replacing(tmp_path / "a") as temporary:
+        temporary.touch(mode=0o600)
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert (tmp_path / "a").stat().st_mode & 0o777 != 0o600

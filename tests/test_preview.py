@@ -63,13 +63,13 @@ def test_it_agrees_with_its_dft(ethanol: Molecule) -> None:
     assert nmae_percent(density.numpy(), grid, 26) < 0.6
 
 
-def test_the_density_model_loads_and_is_what_the_docs_say(ethanol: Molecule) -> None:
+def test_the_model_loads_and_is_what_the_docs_say(ethanol: Molecule) -> None:
     """models/ethanol: flexible exponents, exact charge, a few megabytes, its recipe and the hash of its data."""
     folder = FOLDER.with_name("ethanol")
     file = read_model(folder)
     assert sum(path.stat().st_size for path in folder.iterdir()) < 20e6
     assert file.architecture.density.flexible == 1.3
-    assert file.model.energy is None
+    assert file.architecture.energy is not None
     molecules = Molecules.of([ethanol])
     with torch.no_grad():
         result = file.model.density_only(molecules)
@@ -77,7 +77,7 @@ def test_the_density_model_loads_and_is_what_the_docs_say(ethanol: Molecule) -> 
     fits = read_fits(FOLDER.parents[1] / "datasets/ethanol.h5")
     assert file.provenance.data_hash == fits.labels_hash
     assert file.model.basis.hash == fits.basis.hash
-    assert len(file.provenance.recipe) == 2
+    assert len(file.provenance.recipe) == 3
     for recipe in map(json.loads, file.provenance.recipe):  # nothing of the machine it was trained on
         assert not Path(recipe["dataset"]["path"]).is_absolute()
         assert not Path(recipe["init"] or "").is_absolute()
@@ -91,6 +91,10 @@ def test_shipped_data_give_the_error_of_the_shipped_model() -> None:
     assert found.quadrature == "samples"
     assert found.nmae_percent < 0.13
     assert 0.05 < found.fit_floor_percent < 0.09
+    assert found.energy_mae_meV is not None
+    assert found.force_mae_meV_per_A is not None
+    assert found.energy_mae_meV < 2.0
+    assert found.force_mae_meV_per_A < 10.0
     other = read_fits(FOLDER.parents[1] / "datasets/ethanethiol.h5")
     assert (len(other.indices("train")), len(other.indices("test"))) == (306, 60)
     assert other.basis.numbers == (1, 6, 16)

@@ -226,5 +226,9 @@ def read_model(folder: Path | str, device: torch.device | str = "cpu") -> ModelF
 
 
 def load_model(folder: Path | str, device: torch.device | str = "cpu") -> DensNet:
-    """The model in a folder, ready to predict. Raises ModelError as read_model."""
+    """The model in a folder, ready to predict. Raises ModelError as read_model, ConfigError for a device that is not there."""
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"device is {device} but torch finds no CUDA device; expected cpu, or a CUDA build and driver; use device=cpu"
+        )
     return read_model(folder, device).model

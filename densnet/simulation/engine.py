@@ -102,6 +102,8 @@ class Run:
 
     def to_the_end(self, progress: bool) -> RunSummary:
         settings, writer = self.settings, self.writer
+        # The summary of a shorter run, or of the one that is replaced, must not lie beside this trajectory.
+        self.path.with_suffix(".json").unlink(missing_ok=True)
         with writer, self._progress_bar(progress) as bar:
             while True:
                 if self.step % settings.record_every == 0:

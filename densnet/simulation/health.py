@@ -1,6 +1,6 @@
 """Replicas that leave the physical region are frozen where they were last well; the others go on as if nothing had happened.
 
-Everything stays on the device: a step asks the host nothing.
+Everything stays on the device: the watch asks the host nothing.
 """
 
 from __future__ import annotations

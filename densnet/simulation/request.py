@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from densnet.errors import DataError, SimulationError
+from densnet.model.compiled import CompiledModel
 from densnet.simulation.replicas import Replicas, kind, name
 from densnet.simulation.resources import out_of_memory
 from densnet.simulation.restart import Restart
 from densnet.simulation.settings import SimulationSettings
 from densnet.structures import Molecule
+
+log = logging.getLogger(__name__)
 
 # Settings that a run that continues may change.
 FREE = ("steps", "flush_every", "max_energy_jump_ev", "max_temperature")
@@ -49,6 +53,10 @@ def dealt(molecules: list[Molecule], replicas: int) -> list[Molecule]:
             f"replicas is {replicas} and molecule {first} would get none; expected one for each of {len(molecules)} geometries; "
             "raise replicas or give fewer molecules"
         )
+    if len(molecules) > replicas:
+        log.warning(
+            "replicas is %d: the last %d of %d geometries are not used", replicas, len(molecules) - replicas, len(molecules)
+        )
     return start
 
 
@@ -57,7 +65,9 @@ def identity_of(settings: SimulationSettings, replicas: Replicas) -> dict[str, o
     same: dict[str, object] = {key: value for key, value in asdict(settings).items() if key not in FREE}
     names = [name(molecule) for molecule in replicas.molecules]
     molecules = names if replicas.mixed else names[:1]
-    more = {"molecules": molecules, "model_hash": replicas.potential.hash}
+    # A compiled graph rounds otherwise than the model itself.
+    compiled = "inference" if isinstance(replicas.potential, CompiledModel) else "off"
+    more = {"molecules": molecules, "model_hash": replicas.potential.hash, "compile": compiled}
     return same | more | {"device": replicas.mass.device.type}
 
 

@@ -117,20 +117,28 @@ class TrajectoryWriter:
 
     def freeze(self, replicas: np.ndarray) -> None:
         """From the next frame on these replicas are frozen; said on disk before any of those frames is."""
-        self._dataset("frozen_from")[replicas] = self.frames
-        self._file.flush()
+        with self._writing(self._dataset("energy").shape[0]):
+            self._dataset("frozen_from")[replicas] = self.frames
+            self._file.flush()
 
     def flush(self) -> None:
         """Put all appended frames on disk. Raises SimulationError if it is full; what is on it then stays as it is."""
         if not self._filled:
             return
         block, length = len(self._buffer["energy"]), self._dataset("energy").shape[0]
-        try:
+        with self._writing(length):
             # HDF5 does not survive a failed write, so the room is there before it writes.
             self._reserve(self._file.id.get_filesize(), -(-(length + self._filled) // block) - -(-length // block))
             for name, buffer in self._buffer.items():
                 _extend(self._dataset(name), buffer[: self._filled])
             self._file.flush()
+        self._filled = 0
+
+    @contextmanager
+    def _writing(self, length: int) -> Iterator[None]:
+        """A failed write ends in one line, and nothing more is written. length: frames on disk."""
+        try:
+            yield
         except (OSError, RuntimeError) as error:
             self._broken = True
             reason = " ".join(str(error).split())
@@ -138,7 +146,6 @@ class TrajectoryWriter:
                 f"{self.path} cannot be written ({reason}); expected room for {self._chunk_bytes / 1e6:.3g} MB more; its first "
                 f"{length} frames are safe; make room and continue with resume=true"
             ) from error
-        self._filled = 0
 
     def series(self, name: str) -> np.ndarray:
         """A whole series (S, R): energy, kinetic_temperature or conserved."""
@@ -147,9 +154,10 @@ class TrajectoryWriter:
 
     def finish(self, summary: RunSummary) -> None:
         """Write the summary into the attributes."""
-        for field in fields(summary):
-            value = getattr(summary, field.name)
-            self._file.attrs.modify(field.name, np.nan if value is None else float(value))
+        with self._writing(self._dataset("energy").shape[0]):
+            for field in fields(summary):
+                value = getattr(summary, field.name)
+                self._file.attrs.modify(field.name, np.nan if value is None else float(value))
 
     def __enter__(self) -> TrajectoryWriter:
         return self

@@ -36,7 +36,11 @@ def start_model(architecture: Architecture, data: FitsDataModule, warm_start: st
         density = saved.architecture.density
         if density.flexible == 1:
             density = replace(density, flexible=architecture.density.flexible)
+        configured = architecture
         architecture = Architecture(density, saved.architecture.energy or architecture.energy)
+        for name in ("density", "energy") if energy else ("density",):
+            if getattr(configured, name) is not None and getattr(architecture, name) != getattr(configured, name):
+                log.warning("the %s network of %s is continued as it is, not as model.%s says", name, warm_start, name)
     if not energy:
         architecture = replace(architecture, energy=None)
     model = build(architecture, basis)

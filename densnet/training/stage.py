@@ -86,7 +86,7 @@ class Stage(lightning.LightningModule):
         self.register_buffer("exists", torch.as_tensor(model.basis.mask), persistent=False)
         self.tables: BasisTables | None = None
         if precompute is not None and "density" in trains:
-            raise ConfigError(f"stage.precompute is {precompute} but the density network trains; expected null; remove it")
+            raise ConfigError(f"stage.precompute is {precompute} but the density network trains; expected stage.precompute=null")
         self.precompute, self.precompute_limit_mb = precompute, precompute_limit_mb
         check_mode(compile, ("off", "training"))
         if compile == "training" and not self.needs_energy:
