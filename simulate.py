@@ -3,6 +3,8 @@
 potential=xtb|kohn_sham in place of model=folder runs the same dynamics on a reference method.
 """
 
+from pathlib import Path
+
 import hydra
 import torch
 from hydra.utils import instantiate
@@ -10,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from densnet.cli import job, run
 from densnet.data.geometry import load_geometry
+from densnet.record import write_record
 from densnet.simulation.engine import simulate
 
 
@@ -26,6 +29,8 @@ def main(cfg: DictConfig) -> None:
     summary = simulate(
         potential, molecules, settings, cfg.out, cfg.progress, cfg.resume, cfg.overwrite, model=cfg.source, device=cfg.device
     )
+    if cfg.record is not None:
+        write_record(Path(cfg.record), summary)
     drift = summary.drift_meV_per_atom_per_ps
     print(
         f"{cfg.out}: {summary.steps} steps, {summary.ms_per_step:.3g} ms each, {summary.mean_temperature:.0f} K"

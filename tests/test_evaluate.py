@@ -25,9 +25,9 @@ from densnet.data.similarity import nearest_rmsd, nearest_training_rmsd
 from densnet.errors import BasisError, ConfigError, DataError, DensnetError, ModelError
 from densnet.model.checkpoint import Architecture, DensitySettings, EnergySettings, Provenance, save_model
 from densnet.model.densnet import DensNet
+from densnet.nn.edges import EdgeEmbedding
 from densnet.observables.multipoles import quadrupole
 from densnet.observables.partition import free_atom_densities, hirshfeld_weights
-from densnet.nn.edges import EdgeEmbedding
 from densnet.observables.real_space import density_on_points
 from densnet.structures import Density, Molecule, Molecules
 from densnet.training.density_errors import density_errors, fitted_density

@@ -187,3 +187,31 @@ def test_what_cannot_be_computed_is_said_in_one_line(potential, molecule, error,
     with pytest.raises(error, match=message) as caught:
         potential.predict(Molecules.of([molecule]))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [XtbPotential, kohn_sham], ids=["xtb", "kohn_sham"])
+def test_a_molecule_that_fails_gets_nan_and_the_others_their_numbers(make) -> None:
+    """Atoms on top of each other in the second of three; all of them so is an error."""
+    three = Molecules.of([WATER, WATER, WATER])
+    position = three.position.clone()
+    position[4] = position[3] + 0.05
+    found, alone = make().predict(three.at(position)), make().predict(Molecules.of([WATER]))
+    for b in (0, 2):
+        assert abs(float(found.energy[b] - alone.energy[0])) < 1e-7
+        assert (found.force[3 * b : 3 * b + 3] - alone.force).abs().max() < 1e-5
+    assert found.energy[1].isnan()
+    assert found.force[3:6].isnan().all()
+    assert found.dipole[1].isnan().all()
+    with pytest.raises(StructureError, match="apart"):
+        make().predict(three.at(torch.zeros_like(position)))
+
+
+def test_dynamics_freezes_the_replica_that_fails(tmp_path: Path) -> None:
+    """Two starts, one of them with a bond at half its length and a long step: the other replica ends the run alive."""
+    squeezed = WATER.moved(WATER.position[0] + (WATER.position - WATER.position[0]) * 0.5)
+    wild = settings(replicas=2, steps=30, time_step_fs=2.0, equilibration_steps=0, max_energy_jump_ev=3.0)
+    summary = simulate(XtbPotential(), [WATER, squeezed], wild, tmp_path / "run.h5", progress=False)
+    assert summary.frozen_replicas == 1
+    trajectory = read_trajectory(tmp_path / "run.h5")
+    assert trajectory.frozen_from[0] == -1
+    assert np.isfinite(trajectory.energy[:, 0]).all()

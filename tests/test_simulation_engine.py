@@ -15,6 +15,7 @@ from ase.data import atomic_masses
 from simulation_potentials import WATER, Failing, Leaking, Springs, Trap, settings
 
 from densnet.errors import DataError, SimulationError, StructureError
+from densnet.model import compiled
 from densnet.simulation.engine import Replicas, simulate
 from densnet.simulation.integrators import State, VelocityVerlet
 from densnet.simulation.trajectory import read_trajectory
@@ -335,3 +336,35 @@ def test_a_density_network_moves_the_atoms(tmp_path, model, water):
     found = model.predict(Molecules.of([water.moved(trajectory.position[20, 1])]))
     np.testing.assert_allclose(trajectory.dipole[20, 1], found.dipole[0], rtol=0, atol=1e-10)
     assert np.abs(trajectory.dipole[20, 1] - trajectory.dipole[0, 1]).max() > 1e-6
+
+
+def test_the_summary_of_a_replaced_run_is_gone_before_the_new_one_ends(tmp_path):
+    """A step list or a person must not take it for that of the unfinished trajectory beside it."""
+    path = tmp_path / "run.h5"
+    run(path)
+    assert path.with_suffix(".json").exists()
+
+    class Interrupted(Springs):
+        def predict(self, molecules, forces=True):
+            if self.calls == 5:
+                raise KeyboardInterrupt
+            return super().predict(molecules, forces)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(path, Interrupted(WATER), overwrite=True)
+    assert path.exists()
+    assert not path.with_suffix(".json").exists()
+
+
+def test_a_compiled_run_continues_compiled_only(tmp_path, model, monkeypatch):
+    """A compiled graph rounds otherwise, so the continued run would not be the uninterrupted one."""
+    monkeypatch.setattr(compiled, "compile_whole", lambda function, frozen=False: function)
+    path, water = tmp_path / "run.h5", Molecule(np.array([8, 1, 1]), WATER.position)
+    run(path, compiled.CompiledModel(model), water, steps=2, max_energy_jump_ev=1e9, max_temperature=1e12)
+    with pytest.raises(SimulationError, match="was run with compile=inference; found compile=off"):
+        run(path, model, water, resume=True, steps=4, max_energy_jump_ev=1e9, max_temperature=1e12)
+
+
+def test_geometries_that_are_not_used_are_said(tmp_path, caplog):
+    run(tmp_path / "run.h5", molecule=[WATER, WATER.moved(WATER.position * 1.01), WATER], replicas=2, steps=1)
+    assert "the last 1 of 3 geometries are not used" in caplog.text

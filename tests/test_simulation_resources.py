@@ -79,6 +79,31 @@ def test_memory_is_measured_before_it_is_taken(tmp_path, monkeypatch):
     assert run(tmp_path / "run.h5", Greedy(WATER, megabytes=1.0), replicas=100, steps=1).frozen_replicas == 0
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is measured on Linux only")
+def test_memory_that_the_process_keeps_does_not_hide_the_need(tmp_path):
+    """Freed blocks stay with the programs (densnet.allocator) and would be used again unseen; in a process of its own."""
+    program = """
+import sys
+import numpy as np
+from densnet.allocator import keep_freed_memory
+from densnet.simulation import resources
+from test_simulation_resources import Greedy, WATER, run
+assert keep_freed_memory()
+blocks = [np.ones(1_000_000) for _ in range(60)]
+del blocks
+resources.free_memory = lambda device: 1e9
+try:
+    run(sys.argv[1], Greedy(WATER, megabytes=8.0), replicas=2000)
+except Exception as error:
+    print(error)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "run.h5")]
+    out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent).stdout
+    found = re.search(r"set simulation\.replicas=(\d+)$", out.strip())
+    assert found, out
+    assert 80 < int(found[1]) < 140
+
+
 def test_free_memory_is_that_of_the_machine():
     free = resources.free_memory(torch.device("cpu"))
     if free is not None:

@@ -53,7 +53,8 @@ def test_the_script_runs_and_continues(tmp_path, monkeypatch, capsys):
     arguments = ["model=models/x", "molecule=water", "progress=false", "simulation.replicas=2", "simulation.temperature=250"]
     arguments += ["simulation.equilibration_steps=4", f"out={tmp_path}/run.h5", f"hydra.run.dir={tmp_path}/logs"]
     call(monkeypatch, *arguments, "simulation.steps=20")
-    call(monkeypatch, *arguments, "simulation.steps=40", "resume=true")
+    call(monkeypatch, *arguments, "simulation.steps=40", "resume=true", f"record={tmp_path}/record.json")
+    assert json.loads((tmp_path / "record.json").read_text())["report"]["steps"] == 40
     trajectory = read_trajectory(tmp_path / "run.h5")
     assert trajectory.energy.shape == (21, 2)
     assert (trajectory.model, trajectory.temperature) == ("models/x", 250.0)
