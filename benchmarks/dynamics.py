@@ -86,8 +86,8 @@ class Benchmark:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="energy", help="of conf/model")
-    parser.add_argument("--basis", default="large", help="of densnet/basis/library")
+    parser.add_argument("--model", default="models/ethanol", help="folder of a trained model, or a name of conf/model")
+    parser.add_argument("--basis", default="large", help="of densnet/basis/library, for a name of conf/model")
     parser.add_argument("--flexible", type=float, default=1.3, help="bound of the exponents, 1 for fixed ones")
     parser.add_argument("--data", default="datasets/ethanol.h5", help="fitted data: geometries of ethanol")
     parser.add_argument("--variants", nargs="*", default=["compiled", "e3nn"], help="beside eager: compiled, e3nn")

@@ -1,4 +1,4 @@
-"""The models that are timed: architectures of conf/model with random weights, on which time does not depend."""
+"""The models that are timed: trained ones, or architectures of conf/model with random weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 
 from densnet.basis.shells import Basis
 from densnet.errors import ConfigError, ModelError
-from densnet.model.checkpoint import build
+from densnet.model.checkpoint import build, load_model
 from densnet.model.compiled import CompiledModel
 from densnet.model.densnet import DensNet
 from densnet.simulation.engine import Potential
@@ -22,7 +22,12 @@ ROOT = Path(__file__).parents[1]
 
 
 def random_model(name: str, basis: str, flexible: float) -> DensNet:
-    """conf/model/NAME on a basis of the library; flexible: bound of the exponents, 1 for fixed ones."""
+    """conf/model/NAME with random weights on a basis of the library; flexible: bound of the exponents, 1 for fixed ones.
+
+    NAME may be the folder of a trained model instead, which has a basis and exponents of its own.
+    """
+    if (ROOT / name / "model.json").exists():
+        return load_model(ROOT / name)
     with initialize_config_dir(str(ROOT / "conf" / "model"), version_base=None):
         architecture = instantiate(compose(name, overrides=[f"density.flexible={flexible}"]))
     torch.manual_seed(0)

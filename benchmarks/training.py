@@ -68,8 +68,8 @@ def step(model: DensNet, trains: Sequence[torch.nn.Module], passes: Passes, batc
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="energy", help="of conf/model")
-    parser.add_argument("--basis", default="large", help="of densnet/basis/library")
+    parser.add_argument("--model", default="models/ethanol", help="folder of a trained model, or a name of conf/model")
+    parser.add_argument("--basis", default="large", help="of densnet/basis/library, for a name of conf/model")
     parser.add_argument("--flexible", type=float, default=1.3, help="bound of the exponents, 1 for fixed ones")
     parser.add_argument("--data", default="datasets/ethanol.h5", help="fitted data: geometries of ethanol")
     parser.add_argument("--batch", type=int, default=8)

@@ -172,6 +172,37 @@ def energy_shipped() -> str:
     return table(["test trajectory", "frames", "energy, meV", "force, meV/angstrom", "dipole, mD"], rows)
 
 
+def dynamics() -> str:
+    """NVE runs of models/ethanol."""
+    rows = []
+    for name, title in (("md_ethanol_300K", "16, 300 K, compiled"), ("md_ethanol_600K", "8, 600 K")):
+        s = report(name)
+        rows.append(
+            [title, f"{s['steps'] * 0.5e-3:g}", str(s["frozen_replicas"]), f"{s['drift_meV_per_atom_per_ps']:.4f}",
+             f"{s['mean_temperature']:.0f}", f"{s['ms_per_step']:.0f}"]
+        )  # fmt: skip
+    return table(["replicas, start", "ps", "failed", "drift, meV/atom/ps", "mean temperature, K", "ms per step"], rows)
+
+
+def speed() -> str:
+    """Time of a call for energy, forces and dipole, beside the peers' energy and forces."""
+    rows = []
+    for system in report("dynamics")["systems"]:
+        nequip = next((e for e in system["entries"] if e["name"] == "nequip eager"), None)
+        for e in system["entries"]:
+            ratio = "" if nequip is None else f"{e['ms']['median'] / nequip['ms']['median']:.2f}"
+            ms = e["ms"]
+            rows.append([system["name"], e["name"], f"{ms['median']:.1f} ({ms['low']:.1f} to {ms['high']:.1f})", ratio])
+    return table(["molecules", "who", "ms", "over NequIP eager"], rows)
+
+
+def chains() -> str:
+    s = report("dynamics")["scaling"]
+    rows = [[f"{c['atoms']}", f"{c['ms']['median']:.0f}", f"{c['memory_mb']:.0f}"] for c in s["chains"]]
+    text = f"Longer half: time ~ atoms^{s['time_over_atoms']:.2f}, memory ~ atoms^{s['memory_over_atoms']:.2f}."
+    return table(["atoms", "ms", "MB"], rows) + "\n\n" + text
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "basis": basis_floors,
     "learning-curve": learning_curve,
@@ -182,6 +213,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "energy-variants": energy_variants,
     "energy-curve": energy_curve,
     "energy-tuning": energy_tuning,
+    "dynamics": dynamics,
+    "speed": speed,
+    "chains": chains,
 }
 
 
