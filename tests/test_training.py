@@ -392,7 +392,7 @@ def stage_for(model: Any, **settings: Any) -> Stage:
 
 def test_settings_that_cannot_be(data: FitsDataModule, tmp_path: Path) -> None:
     model = start_model(TINY, data, None, energy=True).model
-    with pytest.raises(ConfigError, match=r"stage.precompute is .*the density network trains; expected null"):
+    with pytest.raises(ConfigError, match=r"stage.precompute is .*the density network trains; expected stage.precompute=null"):
         Stage(model, ["density", "energy"], [EnergyLoss()], OptimizerSettings(1e-3), precompute=str(tmp_path))
     with pytest.raises(ConfigError, match="compile is 'inference'; expected one of off, training"):
         stage_for(model, compile="inference")
