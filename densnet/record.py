@@ -30,10 +30,23 @@ class Record:
 
 
 def command_line() -> str:
-    """The command that runs now, as typed after `python`."""
+    """The command that runs now, as typed after `python`, without the folders of this machine (see `portable`)."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     program = f"-m {spec.name.removesuffix('.__main__')}" if spec is not None else os.path.relpath(sys.argv[0])
-    return f"python {program} {shlex.join(sys.argv[1:])}".strip()
+    return f"python {program} {shlex.join(portable(word) for word in sys.argv[1:])}".strip()
+
+
+def portable(word: str) -> str:
+    """An argument with an absolute path, also after `key=`, relative to the working folder, or its name alone if elsewhere.
+
+    What is recorded is read by people whose machines have other folders.
+    """
+    key, equals, value = word.rpartition("=")
+    if not Path(value).is_absolute():
+        return word
+    path = Path(value)
+    inside = path.is_relative_to(Path.cwd())
+    return f"{key}{equals}{path.relative_to(Path.cwd()) if inside else Path('...') / path.name}"
 
 
 def record(report: Any, command: str) -> Record:

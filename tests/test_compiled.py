@@ -139,6 +139,22 @@ def test_gradients_are_compared_not_values(basis, water, monkeypatch, caplog) ->
     assert "running eager" in caplog.text
 
 
+def of_the_density(prediction) -> torch.Tensor:
+    return prediction.density.coefficient.square().sum() + prediction.dipole.square().sum()
+
+
+@pytest.mark.parametrize("output", [0, 1], ids=["dipole", "coefficients"])
+def test_a_wrong_step_of_the_density_alone_is_not_used(basis, water, monkeypatch, caplog, output) -> None:
+    model = untrained(basis)
+    monkeypatch.setattr(passes, "compile_whole", altered(output, 1 + 1e-3))
+    source, batch = Passes(model, None, compiled=True, energies=False), batch_of(several(water, 2))
+    found = source.predict_for(batch, of_the_density)
+    assert not source.active
+    assert "running eager" in caplog.text
+    assert torch.equal(found.density.coefficient, model.density_only(several(water, 2)).density.coefficient)
+    assert found.force is None
+
+
 def tiny(basis: Basis):
     """A network as small as they get, in float32: compiling takes the time that its number of operations takes."""
     torch.manual_seed(0)
@@ -184,4 +200,23 @@ def test_compiled_training_step(basis, water, caplog) -> None:
         ]
         for a, b in zip(*gradients):
             assert (a - b).abs().max() <= 1e-5 * max(float(b.abs().max()), 1e-3)
+    assert "running eager" not in caplog.text
+
+
+@pytest.mark.slow
+def test_compiled_step_of_the_density_alone(basis, water, caplog) -> None:
+    """The real compiler on the network of a stage without energies: parameter gradients to 1e-5 of their size."""
+    model = tiny(basis)
+    model.energy.requires_grad_(False)
+    source = Passes(model, None, compiled=True, energies=False)
+    parameters = list(model.density.parameters())
+    for n in (3, 4):
+        batch = batch_of(several(water, n))
+        gradients = [
+            torch.autograd.grad(of_the_density(p), parameters, allow_unused=True, materialize_grads=True)
+            for p in (source.predict_for(batch, of_the_density), source.predict(batch, True))
+        ]
+        for a, b in zip(*gradients):
+            assert (a - b).abs().max() <= 1e-5 * max(float(b.abs().max()), 1e-3)
+    assert source.active
     assert "running eager" not in caplog.text

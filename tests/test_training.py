@@ -396,8 +396,6 @@ def test_settings_that_cannot_be(data: FitsDataModule, tmp_path: Path) -> None:
         Stage(model, ["density", "energy"], [EnergyLoss()], OptimizerSettings(1e-3), precompute=str(tmp_path))
     with pytest.raises(ConfigError, match="compile is 'inference'; expected one of off, training"):
         stage_for(model, compile="inference")
-    with pytest.raises(ConfigError, match="compile=training is for stages with energies"):
-        Stage(model, ["density"], [MetricLoss()], OptimizerSettings(1e-3), compile="training")
 
 
 def test_stored_densities_train_the_same_network(data: FitsDataModule, tmp_path: Path, caplog) -> None:

@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import socket
-import sys
 import time
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -29,9 +28,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from densnet.cli import run
 from densnet.data.geometry import load_geometry
-from densnet.errors import DensnetError, SimulationError
-from densnet.model.checkpoint import load_model
+from densnet.errors import SimulationError
+from densnet.model.compiled import load_potential
 from densnet.simulation.engine import Potential
 from densnet.structures import Molecule, Molecules
 
@@ -231,16 +231,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("-S", "--prefix", default=SOCKET_PREFIX, help=f"of the file of a unix socket ({SOCKET_PREFIX})")
     parser.add_argument("-w", "--wait", type=float, default=10.0, help="seconds to wait for i-PI to listen (10)")
     parser.add_argument("-d", "--device", default="cpu", help="cpu or cuda (cpu)")
+    parser.add_argument("--compile", choices=("off", "inference"), default="off", help="quicker steps after minutes of compiling")
     given = parser.parse_args(arguments)
-    try:
+
+    def serve() -> None:
         molecules = load_geometry(given.molecule, given.charge)
-        evaluate = Evaluator(load_model(given.model, given.device), molecules[0], given.device)
+        evaluate = Evaluator(load_potential(given.model, given.device, given.compile), molecules[0], given.device)
         with connect(given.address, None if given.unix else given.port, given.wait, given.prefix) as connection:
             computed = Client(evaluate, connection).serve()
-    except DensnetError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(2) from error
-    print(f"i-PI has finished: {computed} structures computed")
+        print(f"i-PI has finished: {computed} structures computed")
+
+    run(serve)
 
 
 if __name__ == "__main__":

@@ -31,18 +31,20 @@ Loss = Callable[[Prediction], Tensor]
 
 
 class Passes:
-    """Predictions of a model with an energy network for batches of labelled frames.
+    """Predictions of a model for batches of labelled frames.
 
     frozen: densities to use instead of the density network's. compiled: training predictions come from one compiled graph,
-    once its gradients were compared with the eager ones (densnet.model.compiled).
+    once its gradients were compared with the eager ones (densnet.model.compiled). energies: whether energies and forces are
+    wanted; without them the density network alone is evaluated, even if the model has another.
     """
 
-    def __init__(self, model: DensNet, frozen: FrozenDensity | None, compiled: bool) -> None:
-        self.model, self.frozen = model, frozen
+    def __init__(self, model: DensNet, frozen: FrozenDensity | None, compiled: bool, energies: bool = True) -> None:
+        self.model, self.frozen, self.energies = model, frozen, energies
+        self._eager = self._alone if not energies else self._both if frozen is None else self._stored
         self._checked, self._compiled = False, None
         if compiled:
             try:
-                self._compiled = compile_whole(self._both if frozen is None else self._stored)
+                self._compiled = compile_whole(self._eager)
             except ConfigError as error:
                 log.warning("%s; running eager", error)
 
@@ -52,8 +54,8 @@ class Passes:
         return self._compiled is not None
 
     def predict(self, batch: Frames, create_graph: bool) -> Prediction:
-        """The prediction, forces included; create_graph keeps them differentiable in the parameters."""
-        return self._run(batch, create_graph, self._both if self.frozen is None else self._stored)
+        """The prediction, forces included if wanted; create_graph keeps them differentiable in the parameters."""
+        return self._run(batch, create_graph, self._eager)
 
     def predict_for(self, batch: Frames, loss: Loss) -> Prediction:
         """The same for a training step that will minimise `loss`: compiled if wanted, and if the gradients agree."""
@@ -71,9 +73,12 @@ class Passes:
         molecules = inputs(batch)
         self.model.density.check_elements(molecules)
         pairs = neighbours(molecules, self.model.cutoff)
-        position = molecules.position.detach().requires_grad_()
+        position = molecules.position.detach().requires_grad_(self.energies)
         tensors = (molecules.number, position, molecules.charge, molecules.molecule, pairs.source, pairs.target)
         options = () if evaluate is self._compiled else (create_graph,)
+        if not self.energies:
+            moment, coefficient, exponent = evaluate(*tensors)
+            return Prediction(moment.new_full((molecules.n,), torch.nan), None, moment, Density(coefficient, exponent))
         if self.frozen is None:
             energy, force, moment, coefficient, exponent = evaluate(*tensors, *options)
             return Prediction(energy, force, moment, Density(coefficient, exponent))
@@ -83,6 +88,13 @@ class Passes:
         energy, force = evaluate(*tensors, *more, rank_in_molecule(molecules), *options)
         density = Density(density.coefficient.detach(), density.exponent.detach())
         return Prediction(energy, force, dipole(molecules, density, self.model.basis.multiplicity), density)
+
+    def _alone(
+        self, number: Tensor, position: Tensor, charge: Tensor, molecule: Tensor, source: Tensor, target: Tensor
+    ) -> tuple[Tensor, ...]:
+        molecules = Molecules(number, position, charge, molecule, charge.shape[0])
+        density = self.model.density(molecules, self.model.density.edges(position, source, target, self.model.density.dtype))
+        return dipole(molecules, density, self.model.basis.multiplicity), density.coefficient, density.exponent
 
     def _both(
         self,

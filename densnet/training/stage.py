@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from densnet.data.datamodule import FitsDataModule, Frames, inputs
+from densnet.data.datamodule import FitsDataModule, Frames
 from densnet.errors import ConfigError
 from densnet.model.compiled import check_mode
 from densnet.model.densnet import DensNet
@@ -89,14 +89,13 @@ class Stage(lightning.LightningModule):
             raise ConfigError(f"stage.precompute is {precompute} but the density network trains; expected stage.precompute=null")
         self.precompute, self.precompute_limit_mb = precompute, precompute_limit_mb
         check_mode(compile, ("off", "training"))
-        if compile == "training" and not self.needs_energy:
-            raise ConfigError("compile=training is for stages with energies or forces; expected compile=off for this one")
         self.compile_step = compile == "training"
-        self.passes = Passes(model, None, False)
+        # An energy network that is present but not asked for would cost time and forces; it is left out.
+        self.passes = Passes(model, None, False, self.needs_energy)
 
     def on_fit_start(self) -> None:
         """Densities once for all, and the compiled step: both belong to a fit, not to the checkpoint."""
-        self.passes = Passes(self.model, self._frozen_density(), self.compile_step)
+        self.passes = Passes(self.model, self._frozen_density(), self.compile_step, self.needs_energy)
 
     def _frozen_density(self) -> FrozenDensity | None:
         data = getattr(self.trainer, "datamodule", None)
@@ -133,9 +132,6 @@ class Stage(lightning.LightningModule):
 
     def _predict(self, batch: Frames, functions: Functions | None) -> Prediction:
         """functions: those of the batch in a training step, None otherwise."""
-        if not self.needs_energy:
-            # An energy network that is present but not asked for would cost time and forces; leave it out.
-            return self.model.density_only(inputs(batch))
         if functions is None:
             return self.passes.predict(batch, create_graph=False)
         return self.passes.predict_for(batch, lambda p: self._total(p, batch, functions)[0])
