@@ -33,19 +33,26 @@ ALLOWED = {
     "training": MODEL | {"model", "spectra", "record"},
     "simulation": MODEL | {"model", "cli"},
     "spectra": FOUNDATION,
-    "reference": LAYERS | {"cli", "record"},
+    "reference": LAYERS | {"cli", "record", "observables"},
     "record": FOUNDATION,
     "slim": LAYERS | {"cli"},
     "join": LAYERS | {"cli"},
     "steps": FOUNDATION,
+    "harmonic": PROGRAM | {"data", "structures", "model", "spectra"},
+    "predict": MODEL | {"model", "reference", "cli"},
+    "report": FOUNDATION | {"cli", "simulation", "record"},
     "demo": PROGRAM,
     "density_study": PROGRAM,
+    "spectra_study": PROGRAM,
     "energy_study": PROGRAM | {"density_study", "model"},
 }
+MODULES = tuple(
+    f"densnet/{name}" for name in ("reference/__main__.py", "harmonic.py", "predict/__main__.py", "report/__main__.py")
+)
 # Library -> the only places that may import it; a folder stands for all its files.
 ONLY_IN = {
-    "hydra": ("densnet/cli.py", "densnet/reference/__main__.py", *PROGRAMS),
-    "omegaconf": ("densnet/cli.py", "densnet/reference/__main__.py", *PROGRAMS),
+    "hydra": ("densnet/cli.py", *MODULES, *PROGRAMS),
+    "omegaconf": ("densnet/cli.py", *MODULES, *PROGRAMS),
     "wandb": (),  # Lightning's logger speaks to it
     "pyscf": ("densnet/reference/",),
     "tblite": ("densnet/reference/",),

@@ -28,6 +28,9 @@ SOURCES = {
     "reference": ROOT / "densnet" / "reference" / "__main__.py",
     "simulate": ROOT / "simulate.py",
     "spectra": ROOT / "spectra.py",
+    "harmonic": ROOT / "densnet" / "harmonic.py",
+    "predict": ROOT / "densnet" / "predict" / "__main__.py",
+    "report": ROOT / "densnet" / "report" / "__main__.py",
 }
 PROGRAMS = tuple(SOURCES)
 # Arguments that a program adds itself.

@@ -19,7 +19,8 @@ class HarmonicData:
     """Everything a harmonic infrared spectrum needs.
 
     number: (N,) nuclear charges; mass: (N,) electron masses (standard atomic weights, ase.data.atomic_masses, as ASE's
-    dynamics uses, not those of single isotopes); position: (N, 3) bohr, the stationary point; charge: e; energy: hartree;
+    dynamics uses, unless the provenance says that masses were changed); position: (N, 3) bohr, the stationary point; charge: e;
+    energy: hartree;
     dipole: (3,) e bohr at origin 0; hessian: (3N, 3N) hartree/bohr^2, symmetric; dipole_derivative: (3N, 3) e,
     [i, k] = d dipole_k / d position_i; provenance: how it was made.
     Raises DataError if shapes do not fit together or values are not finite.

@@ -5,17 +5,37 @@ With rho = rho_SAD + sum dc chi and rho_SAD the spherical neutral free atoms (in
     electrons  = sum Z_A + sum dc integral chi
     dipole     = sum Z_A R_A - integral r rho = - sum dc integral r chi
     quadrupole = sum Z_A R_A R_A - integral r r rho  (second moment, not traceless)
+
+Spherical multipoles of any degree, with S_lm = r^l Y_lm and Racah's normalisation (A. J. Stone, The Theory of Intermolecular
+Forces, 2nd ed., ch. 2), about an origin O, R = R_A - O:
+
+    Q_lm = sqrt(4pi/(2l+1)) (sum Z_A S_lm(R_A) - integral S_lm(r - O) rho) = - sqrt(4pi/(2l+1)) sum dc integral S_lm chi
+
+for nuclei and free atoms cancel: a round neutral charge has no multipoles about any origin. About its own centre a function
+has one, integral S_lm chi_lm = N_l(a) Gamma(l + 3/2) / (2 a^(l + 3/2)); the addition theorem moves it,
+
+    S_LM(s + R) = sum_l k_l sum_mm' G_mm'M S_lm(s) S_(L-l)m'(R),    k_l (l, L-l -> L) = binom(L, l) / kappa_l,
+
+where G are Gaunt coefficients and sum_mm' G_mm'M S_lm S_(L-l)m' = kappa_l S_LM (at s = R the term of degree l in s of S_LM(2s)
+is binom(L, l) S_LM(s)).
 """
 
 from __future__ import annotations
+
+from functools import cache
+from math import comb, gamma, pi, sqrt
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from densnet.basis import moments
+from densnet.basis.harmonics import gaunt, solid_harmonics
 from densnet.basis.shells import Basis
-from densnet.structures import Density, Molecules
+from densnet.errors import ConfigError
+from densnet.structures import Density, Molecule, Molecules
+
+HIGHEST = 12  # degree of a multipole
 
 
 def _slots(density: Density, multiplicity: tuple[int, ...], l: int) -> tuple[Tensor, Tensor]:
@@ -82,3 +102,50 @@ def _free_atom_second_moment(basis: Basis, number: int) -> float:
     atom = basis.elements[basis.rows(np.array([number]))[0]].atom
     a, c = torch.tensor(atom.exponent, dtype=torch.float64), torch.tensor(atom.coefficient, dtype=torch.float64)
     return float((c * moments.second_moment_s(a)).sum())
+
+
+@cache
+@torch.inference_mode(False)  # may be filled while predicting and used in training
+def _addition(l: int, total: int) -> Tensor:
+    """(2l+1, 2(L-l)+1, 2L+1) float64: the term of degree l in s of S_L(s + R), from S_l(s) and S_(L-l)(R)."""
+    coupling = gaunt(l, total - l, total).clone()
+    solid = solid_harmonics(total, torch.tensor([0.3, 0.5, 0.7], dtype=torch.float64))
+    product = torch.einsum("abc,a,b->c", coupling, solid[l], solid[total - l])
+    return coupling * (comb(total, l) * solid[total].square().sum() / (product @ solid[total]))
+
+
+def spherical_multipoles(
+    molecules: Molecules | Molecule, density: Density, basis: Basis, lmax: int, origin: Tensor | np.ndarray | None = None
+) -> list[Tensor]:
+    """Q_lm of electrons and nuclei for l = 0..lmax: (B, 2l+1) each, e*bohr^l, float64, in e3nn's order (axis along y).
+
+    Q_0 is the charge of the density, Q_1 its dipole (x, y, z). origin: (3,) or (B, 3) bohr; None for the centre of nuclear
+    charge. For components with the axis along z multiply Q_l by basis.ordering.rotation(l) from the right. Differentiable in
+    coefficients, exponents, positions and origin. Raises ConfigError if lmax is not in 0..12.
+    """
+    if lmax not in range(HIGHEST + 1):
+        raise ConfigError(f"multipoles to lmax={lmax} found; expected a whole number from 0 to {HIGHEST}")
+    if isinstance(molecules, Molecule):
+        molecules = Molecules.of([molecules], density.coefficient.device)
+    position = molecules.position.to(torch.float64)
+    if origin is None:
+        z = molecules.number.to(torch.float64)
+        centre = molecules.sum(z[:, None] * position) / molecules.sum(z)[:, None]
+    else:
+        centre = torch.as_tensor(origin).to(position).expand(molecules.n, 3)
+    solid = solid_harmonics(lmax, position - centre[molecules.molecule])
+    own = [_own_multipole(density, basis.multiplicity, l) for l in range(min(lmax + 1, len(basis.multiplicity)))]
+    out = []
+    for total in range(lmax + 1):
+        moved = torch.zeros_like(solid[total])
+        for l, moment in enumerate(own[: total + 1]):
+            moved = moved + torch.einsum("abc,na,nb->nc", _addition(l, total).to(position.device), moment, solid[total - l])
+        out.append(-sqrt(4 * pi / (2 * total + 1)) * molecules.sum(moved))
+    return out
+
+
+def _own_multipole(density: Density, multiplicity: tuple[int, ...], l: int) -> Tensor:
+    """(N, 2l+1) integral S_lm d about the own centre."""
+    c, a = _slots(density, multiplicity, l)
+    radial = moments.normalisation(l, a) * gamma(l + 1.5) / (2 * a ** (l + 1.5))
+    return (c * radial[:, :, None]).sum(1)

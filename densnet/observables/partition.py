@@ -30,7 +30,9 @@ def hirshfeld_weights(free: Tensor, distance: Tensor) -> Tensor:
     """(N, G) shares that sum to 1 at every point: rho_A / rho_SAD (F. L. Hirshfeld, Theor. Chim. Acta 44, 129 (1977)).
 
     free: (N, G) of free_atom_densities; distance: (N, G) to the nuclei; where all free atoms vanish the nearest takes all.
+    Far out, where a free atom fitted by Gaussians falls below zero (hydrogen 14 bohr away, to -1e-10), it counts as empty.
     """
+    free = free.clamp_min(0.0)
     total = free.sum(0)
     nearest = torch.zeros_like(free).scatter_(0, distance.argmin(0, keepdim=True), 1.0)
     return torch.where(total > EMPTY, free / total.clamp_min(EMPTY), nearest)

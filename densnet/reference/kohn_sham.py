@@ -45,7 +45,7 @@ def check(molecule: Molecule, level: Level) -> None:
     Raises StructureError for an electron count that closed shells cannot hold, ConfigError for an unknown functional, basis,
     grid or dispersion correction, and for a basis that hides core electrons in an effective core potential.
     """
-    _mole(molecule, level, ScfSettings())
+    mole(molecule, level, ScfSettings())
     try:
         xc, _, hidden = parse_dft(level.xc)
         libxc.parse_xc(xc)
@@ -65,7 +65,8 @@ def check(molecule: Molecule, level: Level) -> None:
         raise ConfigError(f"dispersion {level.dispersion} needs a package that is missing; run: pip install pyscf-dispersion")
 
 
-def _mole(molecule: Molecule, level: Level, settings: ScfSettings) -> gto.Mole:
+def mole(molecule: Molecule, level: Level, settings: ScfSettings) -> gto.Mole:
+    """The molecule as PySCF takes it. Raises StructureError for an odd number of electrons, ConfigError for missing functions."""
     n = molecule.n_electrons
     if n <= 0 or n % 2:
         raise StructureError(
@@ -95,7 +96,8 @@ def _mole(molecule: Molecule, level: Level, settings: ScfSettings) -> gto.Mole:
     )
 
 
-def _mean_field(mol: gto.Mole, level: Level, settings: ScfSettings) -> Any:
+def mean_field(mol: gto.Mole, level: Level, settings: ScfSettings) -> Any:
+    """The restricted Kohn-Sham object of this level of theory, not yet run."""
     mf: Any = dft.RKS(mol, xc=level.xc)
     if level.density_fit:
         mf = mf.density_fit(auxbasis=None if level.auxbasis == PYSCF_AUXBASIS else level.auxbasis)
@@ -119,8 +121,8 @@ def compute_label(
     """
     settings = settings or ScfSettings()
     lib.num_threads(settings.threads)
-    mol = _mole(molecule, level, settings)
-    mf = _mean_field(mol, level, settings)
+    mol = mole(molecule, level, settings)
+    mf = mean_field(mol, level, settings)
     try:
         mf.kernel(guess)
         if not mf.converged:

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -59,6 +59,14 @@ class TrajectoryHeader:
     def mixed(self) -> bool:
         """Whether the replicas are different molecules."""
         return self.number.ndim == 2
+
+    def of_one_molecule(self) -> Self:
+        """The trajectory itself. Raises DataError if its replicas are different molecules."""
+        if self.mixed:
+            raise DataError(
+                "the replicas of the trajectory are different molecules; expected one molecule; simulate each in a run of its own"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -95,25 +103,11 @@ class Trajectory(TrajectoryHeader):
     @property
     def losses(self) -> str:
         """What `survivors` leaves out, to be said beside every result; empty if it leaves out nothing."""
-        lost = np.flatnonzero(self.frozen_from >= 0)
-        return f", without {len(lost)} of {self.frozen_from.size} replicas, which failed" if len(lost) else ""
-
-    def of_one_molecule(self) -> Trajectory:
-        """The trajectory itself. Raises DataError if its replicas are different molecules."""
-        if self.mixed:
-            raise DataError(
-                "the replicas of the trajectory are different molecules; expected one molecule; simulate each in a run of its own"
-            )
-        return self
+        return losses(self.frozen_from)
 
     def survivors(self) -> Trajectory:
         """The replicas that were never frozen. Raises DataError if there is none."""
-        alive = self.frozen_from < 0
-        if not alive.any():
-            raise DataError(
-                f"all {alive.size} replicas of the trajectory were frozen; expected one that ran to the end; "
-                "simulate again with a shorter time step or from a better start"
-            )
+        alive = survivors(self.frozen_from)
         kept: dict[str, Any] = {"frozen_from": self.frozen_from[alive]}
         for name in ("position", "velocity", "energy", "dipole", "kinetic_temperature", "conserved"):
             series = getattr(self, name)
@@ -152,32 +146,41 @@ def read_trajectory(path: str | Path) -> Trajectory:
 
     Raises DataError if the file is missing, truncated, not a densnet trajectory, or holds values that are not finite.
     """
-    path = Path(path)
-    with opened(path) as file:
-        unfinished = file.swmr_mode
-        check_schema(path, file)
-        attributes: dict[str, Any] = dict(file.attrs)
-        version = int(attributes["version"])
-        series = ["position", "velocity", "energy", *(["kinetic_temperature"] if version > 1 else [])]
-        series += [name for name in ("dipole", "conserved") if name in file]
-        length = min(dataset(path, file, name).shape[0] for name in series)
-        data: dict[str, np.ndarray] = {name: dataset(path, file, name)[:length] for name in series}
-        number, mass = dataset(path, file, "number")[:], dataset(path, file, "mass")[:]
-        replicas = data["energy"].shape[-1]
-        # After the series: a replica is marked before its first NaN is written.
-        frozen_from = dataset(path, file, "frozen_from")[:] if version > 1 else np.full(replicas, -1)
-        charge = np.asarray(dataset(path, file, "charge")) if number.ndim == 2 else int(attributes["charge"])
-        settings: dict[str, Any] = {name: attributes[name] for name in SETTINGS}
-    shapes = frame_shapes(replicas, number.shape[-1])
-    for name, shape in shapes.items():
-        if name in data and data[name].shape[1:] != shape:
-            raise DataError(f"{path}: {name} has shape {data[name].shape}; expected (frames, {', '.join(map(str, shape))})")
-    if frozen_from.shape != (replicas,) or (number.ndim == 2 and number.shape[0] != replicas):
+    with opened(path := Path(path)) as file:
+        header, frames, frozen_from = scan(path, file)
+        shapes = frame_shapes(frozen_from.size, header.number.shape[-1])
+        data: dict[str, Any] = {name: dataset(path, file, name)[:frames] if name in file else None for name in shapes}
+    return Trajectory(**vars(header), frozen_from=frozen_from, **data)
+
+
+def scan(path: Path, file: h5py.File, memory_mb: float = 16.0) -> tuple[TrajectoryHeader, int, np.ndarray]:
+    """Header, number of frames up to the last complete one, and frozen_from (R,) of an open file, every value looked at.
+
+    Blocks of frames of at most memory_mb are in memory at a time. Raises DataError as `read_trajectory`.
+    """
+    check_schema(path, file)
+    header, newer = _header(path, file), file.attrs["version"] != 1
+    series = ["position", "velocity", "energy", *(["kinetic_temperature"] if newer else [])]
+    series += [name for name in ("dipole", "conserved") if name in file]
+    length = min(dataset(path, file, name).shape[0] for name in series)
+    replicas = dataset(path, file, "energy").shape[-1]
+    shapes = frame_shapes(replicas, header.number.shape[-1])
+    for name in series:
+        if (shape := dataset(path, file, name).shape)[1:] != shapes[name]:
+            raise DataError(f"{path}: {name} has shape {shape}; expected (frames, {', '.join(map(str, shapes[name]))})")
+    whole = np.ones((length, replicas), dtype=bool)
+    for name in series:
+        block = max(1, int(memory_mb * 2**20 / (8 * max(1, np.prod(shapes[name])))))
+        for first in range(0, length, block):
+            values = dataset(path, file, name)[first : min(first + block, length)]
+            whole[first : first + block] &= np.isfinite(values).all(axis=tuple(range(2, values.ndim)))
+    # After the series: a replica is marked before its first NaN is written.
+    frozen_from = dataset(path, file, "frozen_from")[:] if newer else np.full(replicas, -1)
+    if frozen_from.shape != (replicas,) or (header.mixed and header.number.shape[0] != replicas):
         raise DataError(f"{path}: frozen_from or number do not fit {replicas} replicas; the file is damaged, run again")
     alive = (frozen_from < 0) | (np.arange(length)[:, None] < frozen_from)
-    whole = np.logical_and.reduce([np.isfinite(array).all(axis=tuple(range(2, array.ndim))) for array in data.values()])
     complete = (whole | ~alive).all(axis=1)
-    if unfinished:
+    if file.swmr_mode:
         # Frames at the end that are not on disk hold the fill value.
         recorded = np.flatnonzero(complete & alive.any(axis=1))
         length = int(recorded[-1]) + 1 if len(recorded) else 0
@@ -186,21 +189,47 @@ def read_trajectory(path: str | Path) -> Trajectory:
         raise DataError(f"{path}: frame {bad} is not finite; expected finite values; the file is damaged, run again")
     if length == 0:
         raise DataError(f"{path} holds no complete frame; expected at least one; continue the simulation with resume=true")
-    kept: dict[str, Any] = {name: data[name][:length] if name in data else None for name in shapes}
-    return Trajectory(
+    return header, length, frozen_from
+
+
+def _header(path: Path, file: h5py.File) -> TrajectoryHeader:
+    attributes: dict[str, Any] = dict(file.attrs)
+    number = dataset(path, file, "number")[:]
+    for name in (*SETTINGS, *(["charge"] if number.ndim == 1 else [])):
+        if name not in attributes:
+            raise DataError(
+                f"{path} cannot be read: it does not say its {name}; expected an attribute of that name; "
+                f"run again, or add it with h5py if you know it (atomic units)"
+            )
+    return TrajectoryHeader(
         number=number,
-        mass=mass,
-        charge=charge,
-        time_step=float(settings["time_step"]),
-        integration_step=float(settings["integration_step"]),
-        ensemble=str(settings["ensemble"]),
-        temperature=float(settings["temperature"]),
-        seed=int(settings["seed"]),
-        model_hash=str(settings["model_hash"]),
-        model=str(settings["model"]),
-        frozen_from=frozen_from,
-        **kept,
+        mass=dataset(path, file, "mass")[:],
+        charge=np.asarray(dataset(path, file, "charge")) if number.ndim == 2 else int(attributes["charge"]),
+        time_step=float(attributes["time_step"]),
+        integration_step=float(attributes["integration_step"]),
+        ensemble=str(attributes["ensemble"]),
+        temperature=float(attributes["temperature"]),
+        seed=int(attributes["seed"]),
+        model_hash=str(attributes["model_hash"]),
+        model=str(attributes["model"]),
     )
+
+
+def losses(frozen_from: np.ndarray) -> str:
+    """What leaving out frozen replicas leaves out, to be said beside every result; empty if that is nothing."""
+    lost = np.flatnonzero(frozen_from >= 0)
+    return f", without {len(lost)} of {frozen_from.size} replicas, which failed" if len(lost) else ""
+
+
+def survivors(frozen_from: np.ndarray) -> np.ndarray:
+    """(R,) True for replicas that were never frozen. Raises DataError if there is none."""
+    alive = frozen_from < 0
+    if not alive.any():
+        raise DataError(
+            f"all {alive.size} replicas of the trajectory were frozen; expected one that ran to the end; "
+            "simulate again with a shorter time step or from a better start"
+        )
+    return alive
 
 
 def frame_shapes(replicas: int, atoms: int) -> dict[str, tuple[int, ...]]:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.integrate import trapezoid
 from scipy.signal import find_peaks
 
 from densnet.errors import SpectrumError
-from densnet.spectra.infrared import KM_MOL_PER_EPSILON, Spectrum, standard_error
+from densnet.spectra.infrared import KM_MOL_PER_EPSILON, Spectrum
 
 
-def integrate(spectrum: Spectrum, low_cm1: float, high_cm1: float) -> tuple[float, float]:
-    """Integrated absorption between two wavenumbers, km/mol, and its standard error (NaN if there is no error band).
+@dataclass(frozen=True)
+class Area:
+    """An integrated band: value and standard error, limits of the interval at the spectrum's confidence; km/mol.
+
+    All but the value are NaN if the spectrum has no error band.
+    """
+
+    value: float
+    error: float
+    lower: float
+    upper: float
+
+
+def area(spectrum: Spectrum, low_cm1: float, high_cm1: float) -> Area:
+    """Integrated absorption between two wavenumbers with its error, taken from the same samples as the error band.
 
     Raises SpectrumError if the limits are reversed or outside the spectrum.
     """
@@ -24,11 +39,20 @@ def integrate(spectrum: Spectrum, low_cm1: float, high_cm1: float) -> tuple[floa
     edges = np.array([low_cm1, high_cm1])
     points = np.concatenate([edges[:1], grid[(grid > low_cm1) & (grid < high_cm1)], edges[1:]])
 
-    def area(curve: np.ndarray) -> float:
+    def under(curve: np.ndarray) -> float:
         return float(trapezoid(np.interp(points, grid, curve), points)) * KM_MOL_PER_EPSILON
 
-    error = standard_error(np.array([[area(sample)] for sample in spectrum.samples]))
-    return area(spectrum.epsilon), float(error[0])
+    value = under(spectrum.epsilon)
+    samples = np.array([[under(sample)] for sample in spectrum.samples])
+    uncertainty = spectrum.recipe.uncertainty
+    lower, upper = uncertainty.interval(np.array([value]), samples)
+    return Area(value, float(uncertainty.error(samples)[0]), float(lower[0]), float(upper[0]))
+
+
+def integrate(spectrum: Spectrum, low_cm1: float, high_cm1: float) -> tuple[float, float]:
+    """Value and standard error of `area`, km/mol."""
+    found = area(spectrum, low_cm1, high_cm1)
+    return found.value, found.error
 
 
 def peaks(spectrum: Spectrum, prominence: float = 0.02, sigmas: float = 1.0, low_cm1: float = 0.0) -> np.ndarray:

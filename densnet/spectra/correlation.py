@@ -146,11 +146,16 @@ def power_spectrum(
     zero_padding: the transform is this many times longer than the two-sided window; it interpolates, it adds no resolution.
     """
     n_lags = correlation.shape[0]
-    n_fft = _fast_length(int(zero_padding) * 2 * max(n_lags, 2))
+    n_fft = transform_length(n_lags, zero_padding)
     windowed = correlation * window.values(np.arange(n_lags) * time_step)[:, None]
     one_sided = rfft(windowed, n_fft, axis=0).real
     omega = 2.0 * pi * np.arange(one_sided.shape[0]) / (n_fft * time_step)
     return omega, time_step * (2.0 * one_sided - windowed[0])
+
+
+def transform_length(n_lags: int, zero_padding: int) -> int:
+    """Points of the transform that `power_spectrum` takes for this many lags."""
+    return _fast_length(int(zero_padding) * 2 * max(n_lags, 2))
 
 
 def _fast_length(n: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 
 from densnet.files import write_bytes
 from densnet.spectra.infrared import Spectrum
+from densnet.spectra.uncertainty import ErrorMethod
 from densnet.units import FS_PER_AU, PS_PER_AU
 
 if TYPE_CHECKING:
@@ -21,56 +23,90 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a spectrum was made; written into every file that holds it."""
+    """How a spectrum was made; written into every file that holds it.
+
+    estimator: fourier or maximum entropy, with the memory and order of the process; error: replicas, blocks or none;
+    bootstrap_*: None unless error_method is bootstrap.
+    """
 
     window: str
     resolution_cm1: float
     zero_padding: int
     quantum_correction: str
+    quantum_correction_formula: str
+    estimator: str
     temperature_kelvin: float
     time_step_fs: float
     length_ps: float
     frames: int
     replicas: int
     error: str
+    error_method: str
+    confidence: float
+    bootstrap_resamples: int | None
+    bootstrap_seed: int | None
 
     @staticmethod
     def of(spectrum: Spectrum) -> Settings:
+        recipe = spectrum.recipe
+        bootstrap = recipe.uncertainty.method is ErrorMethod.BOOTSTRAP
         return Settings(
-            window=spectrum.recipe.window.kind.value,
-            resolution_cm1=spectrum.recipe.window.resolution_cm1,
-            zero_padding=spectrum.recipe.zero_padding,
-            quantum_correction=spectrum.recipe.quantum_correction.value,
+            window=recipe.window.kind.value,
+            resolution_cm1=recipe.window.resolution_cm1,
+            zero_padding=recipe.zero_padding,
+            quantum_correction=recipe.quantum_correction.value,
+            quantum_correction_formula=recipe.quantum_correction.formula,
+            estimator=_estimator(spectrum),
             temperature_kelvin=spectrum.temperature,
             time_step_fs=spectrum.time_step * FS_PER_AU,
             length_ps=(spectrum.n_frames - 1) * spectrum.time_step * PS_PER_AU,
             frames=spectrum.n_frames,
             replicas=spectrum.n_replicas,
             error=spectrum.error_origin.value,
+            error_method=recipe.uncertainty.method.value,
+            confidence=recipe.uncertainty.confidence,
+            bootstrap_resamples=recipe.uncertainty.resamples if bootstrap else None,
+            bootstrap_seed=recipe.uncertainty.seed if bootstrap else None,
         )
 
 
+def _estimator(spectrum: Spectrum) -> str:
+    burg = spectrum.recipe.maximum_entropy
+    if burg is None:
+        return "fourier"
+    step = burg.stride(spectrum.time_step, spectrum.recipe.max_cm1) * spectrum.time_step
+    return (
+        f"maximum entropy (Burg), memory {burg.memory * FS_PER_AU:g} fs: order {burg.order(step)} "
+        f"over frames {step * FS_PER_AU:.4g} fs apart"
+    )
+
+
 def write_csv(path: Path, spectrum: Spectrum, source: str) -> None:
-    """Six columns in the units of their headings, settings in lines that start with #."""
+    """Eight columns in the units of their headings, settings in lines that start with #."""
     lines = ["# infrared spectrum of one molecule, absolute", f"# source: {source}"]
-    lines += [f"# {name}: {value}" for name, value in asdict(Settings.of(spectrum)).items()]
+    lines += [f"# {name}: {value}" for name, value in asdict(Settings.of(spectrum)).items() if value is not None]
     lines += [
         "# epsilon: decadic molar absorptivity, L/mol/cm; density: integrated absorption per wavenumber, km/mol per cm^-1;",
-        "# cross_section: napierian, m^2 per molecule; errors: one standard error of the mean, nan if there is none",
-        "wavenumber_cm1,epsilon_L_mol_cm,epsilon_error,density_km_mol_cm,density_error,cross_section_m2",
+        "# cross_section: napierian, m^2 per molecule; errors: one standard error of the mean, nan if there is none;",
+        "# epsilon_lower, epsilon_upper: interval at the stated confidence, point by point",
+        "wavenumber_cm1,epsilon_L_mol_cm,epsilon_error,epsilon_lower,epsilon_upper,density_km_mol_cm,density_error,cross_section_m2",
     ]
-    columns = np.column_stack(
-        [
-            spectrum.wavenumber_cm1,
-            spectrum.epsilon,
-            spectrum.epsilon_error,
-            spectrum.density_km_mol,
-            spectrum.density_error_km_mol,
-            spectrum.cross_section,
-        ]
-    )
+    columns = [
+        spectrum.wavenumber_cm1,
+        spectrum.epsilon,
+        spectrum.epsilon_error,
+        *spectrum.interval,
+        spectrum.density_km_mol,
+        spectrum.density_error_km_mol,
+        spectrum.cross_section,
+    ]
+    write_table(path, lines, columns)
+
+
+def write_table(path: Path, lines: Sequence[str], columns: Sequence[np.ndarray]) -> None:
+    """Columns (K,) of numbers as CSV below these lines, the last of which holds the headings."""
     buffer = io.StringIO()
-    np.savetxt(buffer, columns, fmt="%.8g", delimiter=",")
+    np.savetxt(buffer, np.column_stack(columns), fmt="%.8g", delimiter=",")
     write_bytes(path, ("\n".join(lines) + "\n" + buffer.getvalue()).encode())
 
 

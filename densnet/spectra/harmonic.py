@@ -74,6 +74,36 @@ class NormalModes:
         """(n_vib,) True where the geometry is not a minimum along the mode."""
         return self.frequency_cm1 < 0.0
 
+    @property
+    def per_coordinate(self) -> np.ndarray:
+        """(n_vib, N, 3) dx/dQ, one over the root of electron masses: mode vectors divided by the root of the masses."""
+        return (self.vector / np.repeat(np.sqrt(self.mass), 3)[:, None]).T.reshape(-1, self.mass.size, 3)
+
+    @property
+    def displacement(self) -> np.ndarray:
+        """(n_vib, N, 3) Cartesian displacements of each mode, normalised to one."""
+        cartesian = self.per_coordinate
+        return cartesian / np.linalg.norm(cartesian, axis=(1, 2), keepdims=True)
+
+    @property
+    def reduced_mass(self) -> np.ndarray:
+        """(n_vib,) electron masses, for the normalised Cartesian displacement as coordinate (the convention of Gaussian)."""
+        return 1.0 / (self.per_coordinate**2).sum(axis=(1, 2))
+
+    @property
+    def force_constant(self) -> np.ndarray:
+        """(n_vib,) hartree/bohr^2 along the normalised Cartesian displacement; negative for imaginary modes."""
+        return self.reduced_mass * np.sign(self.frequency_cm1) * (self.frequency_cm1 / CM1_PER_AU) ** 2
+
+    @property
+    def share(self) -> np.ndarray:
+        """(n_vib, N) share of every atom in the kinetic energy of the mode."""
+        return (self.vector.T.reshape(-1, self.mass.size, 3) ** 2).sum(axis=2)
+
+    @property
+    def linear(self) -> bool:
+        return self.n_rigid == 5
+
 
 def normal_modes(
     number: np.ndarray, mass: np.ndarray, position: np.ndarray, hessian: np.ndarray, dipole_derivative: np.ndarray

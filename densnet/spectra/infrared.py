@@ -13,6 +13,7 @@
 | epsilon, L/mol/cm | Spectrum.epsilon |
 | dA/dnu~ = N_A sigma = epsilon ln(10)/100, km/mol per cm^-1 | Spectrum.density_km_mol |
 
+The correlation function is that of the data under a lag window, or by `Recipe.maximum_entropy` continued beyond it.
 Sum rule: for a harmonic molecule the integral over a band is N_A |dmu/dQ|^2/(12 eps0 c^2) at any temperature.
 Source: D. A. McQuarrie, Statistical Mechanics, chapter 21 (line shape); R. Ramirez, T. Lopez-Ciudad, P. Kumar, D. Marx,
 J. Chem. Phys. 121, 3973 (2004) (quantum corrections).
@@ -20,61 +21,31 @@ J. Chem. Phys. 121, 3973 (2004) (quantum corrections).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import dataclass, field
+from functools import cached_property
 from math import ceil, floor, isfinite, log, log10, pi
 
 import numpy as np
 
-from densnet.errors import ConfigError, SpectrumError
-from densnet.spectra.correlation import Window, WindowKind, autocorrelation, derivative, derivative_correction, power_spectrum
+from densnet.errors import SpectrumError
+from densnet.spectra.correlation import (
+    Window,
+    WindowKind,
+    autocorrelation,
+    derivative,
+    derivative_correction,
+    power_spectrum,
+    transform_length,
+)
+from densnet.spectra.maximum_entropy import MaximumEntropy, extrapolated_autocorrelation
+from densnet.spectra.quantum_correction import QuantumCorrection, net_absorption, on_egelstaff_time_axis
+from densnet.spectra.uncertainty import ErrorMethod, ErrorOrigin, Uncertainty, independent_series
 from densnet.units import ATOMIC_TIME_SI, AVOGADRO, BOHR_SI, BOLTZMANN, CM1_PER_AU, FS_PER_AU, PS_PER_AU, SPEED_OF_LIGHT
 
 LIGHT_SPEED = SPEED_OF_LIGHT * ATOMIC_TIME_SI / BOHR_SI  # bohr per atomic time
 FOUR_PI_EPS0_FREE = 4.0 * pi / 6.0  # 1/(6 eps0) where 4 pi eps0 = 1
 EPSILON_PER_M2 = 10.0 * AVOGADRO / log(10.0)  # L/mol/cm in one m^2: 1 m^2/mol = 10 L/mol/cm
 KM_MOL_PER_EPSILON = log(10.0) / 100.0  # km/mol per cm^-1 in one L/mol/cm
-MAX_BLOCKS = 16
-
-
-class QuantumCorrection(Enum):
-    """Q(omega) that turns the classical dipole correlation spectrum into an estimate of the quantum one.
-
-    The exact cross-section is omega (1 - exp(-x)) / (6 hbar c eps0) times the quantum correlation spectrum, x = beta hbar
-    omega. HARMONIC, Q = x/(1 - exp(-x)), is exact for a harmonic molecule and makes hbar cancel; it is therefore also what the
-    purely classical limit hbar -> 0 of the whole formula gives. NONE, Q = 1, puts the classical correlation function
-    unchanged into the quantum formula; it falls below HARMONIC by (1 - exp(-x))/x, 14- to 18-fold for X-H stretches at 300 K.
-    """
-
-    NONE = "none"
-    HARMONIC = "harmonic"
-
-    @classmethod
-    def _missing_(cls, value: object) -> None:
-        raise ConfigError(
-            f"quantum correction is '{value}'; expected one of {', '.join(q.value for q in cls)}; correct the setting"
-        )
-
-    def factor(self, x: np.ndarray) -> np.ndarray:
-        """Q at x = beta hbar omega >= 0."""
-        match self:
-            case QuantumCorrection.NONE:
-                return np.ones_like(x)
-            case QuantumCorrection.HARMONIC:
-                return 1.0 / _detailed_balance(x)
-
-
-class ErrorOrigin(Enum):
-    """Where the error band comes from.
-
-    REPLICAS: spread of independent trajectories. BLOCKS: spread of consecutive pieces of a single trajectory; blind to
-    whatever does not relax within that trajectory, such as the energy of one mode at constant energy. NONE: a single
-    trajectory too short for two blocks; the error is NaN.
-    """
-
-    REPLICAS = "replicas"
-    BLOCKS = "blocks"
-    NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -82,13 +53,16 @@ class Recipe:
     """How a spectrum is made from dipoles.
 
     window: lag window and with it the resolution; zero_padding: interpolation factor, at least 1; max_cm1: highest
-    wavenumber. Raises SpectrumError for a zero padding below 1 or a max_cm1 that is not positive.
+    wavenumber; uncertainty: how the error band is made; maximum_entropy: None for the Fourier estimate.
+    Raises SpectrumError for a zero padding below 1 or a max_cm1 that is not positive.
     """
 
     window: Window
     quantum_correction: QuantumCorrection = QuantumCorrection.HARMONIC
     zero_padding: int = 4
     max_cm1: float = 4500.0
+    uncertainty: Uncertainty = field(default_factory=Uncertainty)
+    maximum_entropy: MaximumEntropy | None = None
 
     def __post_init__(self) -> None:
         if self.zero_padding != int(self.zero_padding) or self.zero_padding < 1:
@@ -98,11 +72,29 @@ class Recipe:
 
     @staticmethod
     def named(
-        window: str, resolution_cm1: float, quantum_correction: str = "harmonic", zero_padding: int = 4, max_cm1: float = 4500.0
+        window: str,
+        resolution_cm1: float,
+        quantum_correction: str = "harmonic",
+        zero_padding: int = 4,
+        max_cm1: float = 4500.0,
+        error: str = "standard_error",
+        confidence: float = 0.95,
+        bootstrap_resamples: int = 2000,
+        bootstrap_seed: int = 0,
+        memory_fs: float | None = None,
     ) -> Recipe:
-        """The same from the names that configuration files use. Raises ConfigError for an unknown name."""
-        kind = Window(WindowKind(window), resolution_cm1)
-        return Recipe(kind, QuantumCorrection(quantum_correction), zero_padding, max_cm1)
+        """The same from the names that configuration files use; with a memory by maximum entropy.
+
+        Raises ConfigError for an unknown name.
+        """
+        return Recipe(
+            Window(WindowKind(window), resolution_cm1),
+            QuantumCorrection(quantum_correction),
+            zero_padding,
+            max_cm1,
+            Uncertainty(ErrorMethod(error), confidence, bootstrap_resamples, bootstrap_seed),
+            None if memory_fs is None else MaximumEntropy(memory_fs / FS_PER_AU),
+        )
 
 
 @dataclass(frozen=True)
@@ -141,6 +133,11 @@ class Spectrum:
         """(K,) m^2 per molecule (napierian)."""
         return self.epsilon / EPSILON_PER_M2
 
+    @cached_property
+    def interval(self) -> tuple[np.ndarray, np.ndarray]:
+        """(K,), (K,): limits of epsilon at recipe.uncertainty.confidence, L/mol/cm; NaN if there is no error band."""
+        return self.recipe.uncertainty.interval(self.epsilon, self.samples)
+
 
 def infrared_spectrum(dipole: np.ndarray | None, time_step: float, temperature: float, recipe: Recipe) -> Spectrum:
     """The absolute infrared spectrum from 0 to recipe.max_cm1.
@@ -148,57 +145,48 @@ def infrared_spectrum(dipole: np.ndarray | None, time_step: float, temperature: 
     dipole: (S, R, 3) e bohr at S frames of R replicas; time_step: atomic time between frames; temperature: kelvin, of the
     ensemble the frames were drawn from (the intensity is proportional to 1/T, so a wrong one rescales everything).
     Raises SpectrumError: no dipoles, wrong shape, NaN, non-positive time step or temperature, frames too far apart for
-    max_cm1, or a trajectory shorter than the window.
+    max_cm1, or a trajectory shorter than the window or, with maximum entropy, than twice its memory.
     """
     dipole = _checked(dipole, time_step, temperature, recipe)
-    n_frames, n_replicas, _ = dipole.shape
     beta = 1.0 / (BOLTZMANN * temperature)
-    velocity = derivative(dipole, time_step)
-    n_lags = recipe.window.n_lags(time_step)
+    burg = recipe.maximum_entropy
+    stride = 1 if burg is None else burg.stride(time_step, recipe.max_cm1)
+    step = stride * time_step
+    velocity = derivative(dipole[::stride], step)
+    n_lags = recipe.window.n_lags(step)
 
     def spectra_of(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        omega, power = power_spectrum(autocorrelation(part, n_lags), time_step, recipe.window, recipe.zero_padding)
+        if burg is None:
+            correlation = autocorrelation(part, n_lags)
+        else:
+            correlation = extrapolated_autocorrelation(part, n_lags, burg.order(step))
+        omega, power = power_spectrum(correlation, step, recipe.window, recipe.zero_padding)
+        power = power * derivative_correction(omega, step)[:, None]
+        if recipe.quantum_correction is QuantumCorrection.EGELSTAFF:
+            power = on_egelstaff_time_axis(power, transform_length(n_lags, recipe.zero_padding), step, beta)
         keep = omega * CM1_PER_AU <= recipe.max_cm1
         omega, power = omega[keep], power[keep]
         x = beta * omega  # hbar = 1
-        scale = FOUR_PI_EPS0_FREE / LIGHT_SPEED * beta * derivative_correction(omega, time_step)
-        scale = scale * _detailed_balance(x) * recipe.quantum_correction.factor(x)
+        scale = FOUR_PI_EPS0_FREE / LIGHT_SPEED * beta * net_absorption(x) * recipe.quantum_correction.factor(x)
         return omega * CM1_PER_AU, (power * scale[:, None]).T * (BOHR_SI**2 * EPSILON_PER_M2)
 
     wavenumber, samples = spectra_of(velocity)
     epsilon = samples.mean(axis=0)
-    origin = ErrorOrigin.REPLICAS
-    if n_replicas == 1:
-        n_blocks = min(MAX_BLOCKS, velocity.shape[0] // n_lags)
-        origin = ErrorOrigin.BLOCKS if n_blocks >= 2 else ErrorOrigin.NONE
-        length = velocity.shape[0] // n_blocks
-        blocks = velocity[: n_blocks * length, 0].reshape(n_blocks, length, 3).swapaxes(0, 1)
-        samples = spectra_of(blocks)[1]
+    parts, origin = independent_series(velocity, n_lags if burg is None else 2 * burg.order(step))
+    if origin is not ErrorOrigin.REPLICAS:
+        samples = spectra_of(parts)[1]
     return Spectrum(
         wavenumber_cm1=wavenumber,
         epsilon=epsilon,
-        epsilon_error=standard_error(samples),
+        epsilon_error=recipe.uncertainty.error(samples),
         samples=samples,
         recipe=recipe,
         temperature=float(temperature),
         time_step=float(time_step),
-        n_frames=n_frames,
-        n_replicas=n_replicas,
+        n_frames=dipole.shape[0],
+        n_replicas=dipole.shape[1],
         error_origin=origin,
     )
-
-
-def _detailed_balance(x: np.ndarray) -> np.ndarray:
-    """(1 - exp(-x))/x, 1 at x = 0."""
-    safe = np.where(x > 0.0, x, 1.0)
-    return np.where(x > 0.0, -np.expm1(-safe) / safe, 1.0)
-
-
-def standard_error(samples: np.ndarray) -> np.ndarray:
-    """Standard error of the mean over the first axis; NaN for a single sample."""
-    if samples.shape[0] < 2:
-        return np.full(samples.shape[1:], np.nan)
-    return samples.std(axis=0, ddof=1) / np.sqrt(samples.shape[0])
 
 
 def _rounded_up(value: float) -> str:
@@ -234,6 +222,9 @@ def _checked(dipole: np.ndarray | None, time_step: float, temperature: float, re
             f"frames are {time_step * FS_PER_AU:.3g} fs apart and show nothing above {nyquist:.0f} cm^-1; expected {max_cm1:g}; "
             f"record at least every {longest:.3g} fs, or lower max_cm1 if no vibration lies above"
         )
+    if recipe.maximum_entropy is not None:
+        recipe.maximum_entropy.check_length(dipole.shape[0], time_step, max_cm1)
+        return dipole
     frames = dipole.shape[0] - 1
     if frames < window.n_lags(time_step):
         have, need = frames * time_step * PS_PER_AU, window.n_lags(time_step) * time_step * PS_PER_AU

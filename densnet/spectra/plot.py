@@ -17,6 +17,9 @@ from matplotlib.ticker import AutoMinorLocator, FuncFormatter
 from densnet.spectra.compare import compare_modes
 from densnet.spectra.harmonic import NormalModes
 from densnet.spectra.infrared import ErrorOrigin, Spectrum
+from densnet.spectra.uncertainty import ErrorMethod
+from densnet.spectra.vibrational_density import VibrationalDensity
+from densnet.units import FS_PER_AU
 
 INK = "#1b1b1b"
 GREY = "#6b6b6b"
@@ -63,38 +66,36 @@ def infrared_figure(
         axes, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.4, 1.0])
     else:
         axes, lower = figure.add_subplot(), None
-    grid, curve, error = spectrum.wavenumber_cm1, spectrum.epsilon, spectrum.epsilon_error
+    grid, curve, (lower_edge, upper_edge) = spectrum.wavenumber_cm1, spectrum.epsilon, spectrum.interval
     low, high = range_cm1 or (0.0, spectrum.recipe.max_cm1)
     shown = (grid >= low) & (grid <= high)
-    upper_edge = curve + np.nan_to_num(error)
-    top = float(upper_edge[shown].max(initial=0.0)) or 1.0
+    top = float(np.fmax(curve, upper_edge)[shown].max(initial=0.0)) or 1.0
 
     (line,) = axes.plot(grid, curve, color=MD_COLOUR, lw=1.2, zorder=3)
     handles: list[Artist] = [line]
     names = [f"MD, {spectrum.temperature:g} K"]
     if spectrum.error_origin is not ErrorOrigin.NONE:
-        band = axes.fill_between(grid, curve - error, upper_edge, color=MD_COLOUR, alpha=0.28, lw=0.4, zorder=2)
+        band = axes.fill_between(grid, *spectrum.interval, color=MD_COLOUR, alpha=0.28, lw=0.4, zorder=2)
         handles.append(band)
-        source = f"{spectrum.n_replicas} replicas" if spectrum.error_origin is ErrorOrigin.REPLICAS else "blocks of one run"
-        names.append(f"±1 standard error ({source})")
-    axes.set(xlim=(low, high), ylim=(min(0.0, float((curve - np.nan_to_num(error))[shown].min(initial=0.0))), 1.25 * top))
+        names.append(band_label(spectrum))
+    axes.set(xlim=(low, high), ylim=(min(0.0, float(np.fmin(curve, lower_edge)[shown].min(initial=0.0))), 1.25 * top))
     axes.set_ylabel("Molar absorptivity / L mol$^{-1}$ cm$^{-1}$")
     if peaks_cm1 is not None:
         _label_peaks(axes, spectrum, peaks_cm1, top)
     if title:
         axes.set_title(title, loc="left", fontsize=10, color=INK)
-    _style(axes)
+    style(axes)
     if lower is not None:
         for item, sign in zip(sticks[:2], (1.0, -1.0)):
-            handles.append(_draw_sticks(lower, item, sign))
+            handles.append(draw_sticks(lower, item, sign))
             names.append(item.label)
         highest = max(float(s.modes.intensity_km_mol.max(initial=0.0)) for s in sticks) or 1.0
         lower.axhline(0.0, color=INK, lw=0.8)
         lower.set_ylim(-1.15 * highest if len(sticks) > 1 else 0.0, 1.15 * highest)
         lower.set_ylabel("Intensity /\nkm mol$^{-1}$")
-        lower.yaxis.set_major_formatter(FuncFormatter(_unsigned))
-        _style(lower)
-    (axes if lower is None else lower).set_xlabel(WAVENUMBER_LABEL + _small_print(spectrum), fontsize=9)
+        lower.yaxis.set_major_formatter(FuncFormatter(unsigned))
+        style(lower)
+    (axes if lower is None else lower).set_xlabel(WAVENUMBER_LABEL + small_print(spectrum), fontsize=9)
     figure.legend(handles, names, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     return figure
 
@@ -135,8 +136,8 @@ def harmonic_comparison_figure(
         axes.axvspan(low, 0.0, facecolor="none", edgecolor="#d9d9d9", hatch="///", lw=0, zorder=0)
         axes.text(0.5 * low, 0.97 * limit, "imaginary", ha="center", va="top", fontsize=7, color=GREY)
     axes.set(xlim=(low, high), ylim=(-limit, limit), xlabel=WAVENUMBER_LABEL, ylabel="Intensity / km mol$^{-1}$")
-    axes.yaxis.set_major_formatter(FuncFormatter(_unsigned))
-    _style(axes)
+    axes.yaxis.set_major_formatter(FuncFormatter(unsigned))
+    style(axes)
     for y, va, label, colour in ((0.985, "top", labels[0], MODEL_COLOUR), (0.015, "bottom", labels[1], REFERENCE_COLOUR)):
         axes.text(0.995, y, label, transform=axes.transAxes, ha="right", va=va, fontsize=10, weight="bold", color=colour,
                   bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})  # fmt: skip
@@ -164,7 +165,7 @@ def figure_image(figure: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba()).copy()
 
 
-def _draw_sticks(axes: Axes, sticks: Sticks, sign: float) -> Line2D:
+def draw_sticks(axes: Axes, sticks: Sticks, sign: float) -> Line2D:
     modes = sticks.modes
     axes.vlines(modes.frequency_cm1, 0.0, sign * modes.intensity_km_mol, color=sticks.colour, lw=1.4)
     axes.plot(modes.frequency_cm1, sign * modes.intensity_km_mol, ls="", marker=sticks.marker, ms=3.2, color=sticks.colour)
@@ -174,7 +175,7 @@ def _draw_sticks(axes: Axes, sticks: Sticks, sign: float) -> Line2D:
 def _label_peaks(axes: Axes, spectrum: Spectrum, peaks_cm1: np.ndarray, top: float) -> None:
     low, high = axes.get_xlim()
     gap = LABEL_GAP * (high - low)
-    upper_edge = spectrum.epsilon + np.nan_to_num(spectrum.epsilon_error)
+    upper_edge = np.fmax(spectrum.epsilon, spectrum.interval[1])
     # A label stands clear of everything its own width covers, not only of its peak.
     candidates = [
         (float(p), float(upper_edge[np.abs(spectrum.wavenumber_cm1 - p) < 0.6 * gap].max(initial=0.0)))
@@ -190,19 +191,31 @@ def _label_peaks(axes: Axes, spectrum: Spectrum, peaks_cm1: np.ndarray, top: flo
                           fontsize=7, color=MD_COLOUR, xytext=(0, 2), textcoords="offset points")  # fmt: skip
 
 
-def _small_print(spectrum: Spectrum) -> str:
+def band_label(spectrum: Spectrum | VibrationalDensity) -> str:
+    """What the error band is, for the legend: confidence, replicas or blocks, bootstrap if that is where it comes from."""
+    rule = spectrum.recipe.uncertainty
+    source = f"{spectrum.n_replicas} replicas" if spectrum.error_origin is ErrorOrigin.REPLICAS else "blocks of one run"
+    how = ", bootstrap" if rule.method is ErrorMethod.BOOTSTRAP else ""
+    return f"{100.0 * rule.confidence:g} % confidence ({source}{how})"
+
+
+def small_print(spectrum: Spectrum) -> str:
     recipe = spectrum.recipe
+    burg = recipe.maximum_entropy
+    # Too much for one line with maximum entropy.
+    how = "    (" if burg is None else f"\n(maximum entropy, memory {burg.memory * FS_PER_AU:g} fs; "
     return (
-        f"    ({recipe.window.kind.value} window, {recipe.window.resolution_cm1:g} cm$^{{-1}}$; "
+        f"{how}{recipe.window.kind.value} window, {recipe.window.resolution_cm1:g} cm$^{{-1}}$; "
         f"quantum correction: {recipe.quantum_correction.value})"
     )
 
 
-def _unsigned(value: float, _: object) -> str:
+def unsigned(value: float, _: object) -> str:
     return f"{abs(value):g}"
 
 
-def _style(axes: Axes) -> None:
+def style(axes: Axes) -> None:
+    """Ticks, spines and label size of the house."""
     axes.xaxis.set_minor_locator(AutoMinorLocator())
     axes.yaxis.set_minor_locator(AutoMinorLocator())
     axes.tick_params(which="both", direction="out", labelsize=8, colors=INK)

@@ -19,19 +19,28 @@ def vibrational_temperature(mass: np.ndarray, position: np.ndarray, velocity: np
     Raises SpectrumError for a single atom.
     """
     n = mass.size
-    if n < 2:
-        raise SpectrumError(f"{n} atom has no vibrations; expected a molecule of at least two; choose another molecule")
     stride = -(-position.shape[0] // MAX_FRAMES)
-    position, velocity = position[::stride], velocity[::stride]
-    centred = position - np.einsum("a,srai->sri", mass / mass.sum(), position)[:, :, None]
-    momentum = mass[:, None] * velocity
-    kinetic = 0.5 * (momentum * velocity).sum(axis=(2, 3))
-    total = momentum.sum(axis=2)
-    kinetic -= 0.5 * (total**2).sum(axis=2) / mass.sum()
-    angular = np.cross(centred, momentum).sum(axis=2)
-    second = np.einsum("a,srai,sraj->srij", mass, centred, centred)
-    inertia = np.trace(second, axis1=2, axis2=3)[..., None, None] * np.eye(3) - second
-    kinetic -= 0.5 * np.einsum("sri,srij,srj->sr", angular, np.linalg.pinv(inertia, rcond=1e-10, hermitian=True), angular)
-    per_replica = 2.0 * kinetic.mean(axis=0) / (BOLTZMANN * (3 * n - (5 if n == 2 else 6)))
+    inner = without_rigid_motion(mass, position[::stride], velocity[::stride])
+    kinetic = np.einsum("a,srai,srai->r", mass, inner, inner) / inner.shape[0]
+    per_replica = kinetic / (BOLTZMANN * (3 * n - (5 if n == 2 else 6)))
     spread = per_replica.std(ddof=1) / np.sqrt(per_replica.size) if per_replica.size > 1 else np.nan
     return float(per_replica.mean()), float(spread)
+
+
+def without_rigid_motion(mass: np.ndarray, position: np.ndarray, velocity: np.ndarray) -> np.ndarray:
+    """Velocities v - V - w x r, V of the centre of mass and w = I^-1 L of every frame: no momentum, no angular momentum.
+
+    mass: (N,) electron masses; position: (S, R, N, 3) bohr; velocity and result: (S, R, N, 3) atomic units. A linear molecule of
+    three or more atoms is bent whenever it vibrates; what turns it about its axis then counts as rotation.
+    Raises SpectrumError for a single atom.
+    """
+    if mass.size < 2:
+        raise SpectrumError(f"{mass.size} atom has no vibrations; expected a molecule of at least two; choose another molecule")
+    weight = mass / mass.sum()
+    centred = position - np.einsum("a,srai->sri", weight, position)[:, :, None]
+    inner = velocity - np.einsum("a,srai->sri", weight, velocity)[:, :, None]
+    angular = np.einsum("a,srai->sri", mass, np.cross(centred, inner))
+    second = np.einsum("a,srai,sraj->srij", mass, centred, centred)
+    inertia = np.trace(second, axis1=2, axis2=3)[..., None, None] * np.eye(3) - second
+    spin = np.einsum("srij,srj->sri", np.linalg.pinv(inertia, rcond=1e-10, hermitian=True), angular)
+    return inner - np.cross(spin[:, :, None], centred)

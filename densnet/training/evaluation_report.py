@@ -20,6 +20,7 @@ from densnet.spectra.files import write_figure, write_json
 from densnet.training.evaluate import check_basis, frame_errors, frames_for, model_to_evaluate
 from densnet.training.evaluation import Evaluation, FrameErrors, summarise
 from densnet.training.evaluation_figures import parity_figure, radial_figure
+from densnet.training.parity import write_parity
 from densnet.training.worst_frame import worst_frame_figure
 from densnet.units import ANGSTROM_PER_BOHR, MEV_PER_ANGSTROM_PER_AU, MEV_PER_HARTREE, MILLIDEBYE_PER_AU
 
@@ -65,7 +66,7 @@ def evaluate_into(
     figures: bool,
     grids: int | None = None,
 ) -> str:
-    """Evaluate, write evaluation.json, frames.csv and (figures) parity, radial_error and worst_frame as PNG and SVG, each
+    """Evaluate, write evaluation.json, frames.csv, parity.csv and (figures) parity, radial_error, worst_frame (PNG and SVG), each
 
     whole or not at all, and return the evaluation in words. train_frames: what the RMSD is taken to;
     grids: evaluate the density on at most so many of the frames.
@@ -85,6 +86,7 @@ def evaluate_into(
     result = summarise(errors, len(train_frames))
     write_json(folder / "evaluation.json", result)
     write_frames(folder / "frames.csv", errors)
+    write_parity(folder / "parity.csv", errors)
     if figures:
         write_figure(folder / "parity.png", parity_figure(errors))
         write_figure(folder / "radial_error.png", radial_figure(result, errors))
