@@ -19,6 +19,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from densnet.errors import ModelError
 from densnet.model.densnet import DensNet
@@ -96,7 +97,8 @@ def charge_flow_of(
     origin = z @ molecule.position
     here = moments(molecule)
     rows = []
-    for column in (vector / np.repeat(np.sqrt(mass), 3)[:, None]).T.reshape(-1, n_atoms, 3):
+    columns = (vector / np.repeat(np.sqrt(mass), 3)[:, None]).T.reshape(-1, n_atoms, 3)
+    for column in tqdm(columns, desc="charge flow", unit="mode"):
         q_step = step / float(np.linalg.norm(column, axis=1).max())
         ends = [moments(molecule.moved(molecule.position + sign * q_step * column)) for sign in (1.0, -1.0)]
         charge, dipole = ((getattr(ends[0], n) - getattr(ends[1], n)) / (2.0 * q_step) for n in ("charge", "dipole"))
