@@ -12,6 +12,7 @@ from ase.build import molecule
 
 from densnet.data.fits import read_fits
 from densnet.data.labels import Level
+from densnet.join import join
 from densnet.model.checkpoint import read_model
 from densnet.observables.multipoles import electrons, quadrupole
 from densnet.reference.fitting import density_on_grid, nmae_percent
@@ -63,7 +64,7 @@ def test_it_agrees_with_its_dft(ethanol: Molecule) -> None:
     assert nmae_percent(density.numpy(), grid, 26) < 0.6
 
 
-def test_the_model_loads_and_is_what_the_docs_say(ethanol: Molecule) -> None:
+def test_the_model_loads_and_is_what_the_docs_say(ethanol: Molecule, tmp_path: Path) -> None:
     """models/ethanol: flexible exponents, exact charge, a few megabytes, its recipe and the hash of its data."""
     folder = FOLDER.with_name("ethanol")
     file = read_model(folder)
@@ -74,10 +75,13 @@ def test_the_model_loads_and_is_what_the_docs_say(ethanol: Molecule) -> None:
     with torch.no_grad():
         result = file.model.density_only(molecules)
     assert float(electrons(molecules, result.density, file.model.basis.multiplicity)) == pytest.approx(26, abs=1e-6)
-    fits = read_fits(FOLDER.parents[1] / "datasets/ethanol.h5")
+    datasets = FOLDER.parents[1] / "datasets"
+    join([datasets / "ethanol_cold.h5", datasets / "ethanol.h5"], tmp_path / "fits.h5")
+    fits = read_fits(tmp_path / "fits.h5")
+    assert len(fits.indices("train")) == 722
     assert file.provenance.data_hash == fits.labels_hash
     assert file.model.basis.hash == fits.basis.hash
-    assert len(file.provenance.recipe) == 3
+    assert len(file.provenance.recipe) == 6
     for recipe in map(json.loads, file.provenance.recipe):  # nothing of the machine it was trained on
         assert not Path(recipe["dataset"]["path"]).is_absolute()
         assert not Path(recipe["init"] or "").is_absolute()
