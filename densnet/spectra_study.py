@@ -19,6 +19,8 @@ from typing import Any
 
 from densnet.cli import run
 from densnet.errors import ConfigError
+from densnet.files import write_json
+from densnet.model.checkpoint import read_model
 from densnet.record import portable, write_record
 from densnet.steps import ROOT, Step, from_root, run_steps
 
@@ -97,6 +99,14 @@ def named_path(text: str) -> tuple[str, Path]:
     return name, from_root(Path(file))
 
 
+def refuse_other_inputs(path: Path, given: argparse.Namespace) -> None:
+    """Keep which model and trajectory the results in a folder are of. Raises ConfigError if they are of others."""
+    found = {"model": read_model(given.model).model.hash, "trajectory": given.trajectory and str(given.trajectory)}
+    if path.exists() and (before := json.loads(path.read_text())) != found:
+        raise ConfigError(f"{path.parent} holds results of {before}; expected {found}; give another --out, or remove it")
+    write_json(path, found)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m densnet.spectra_study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -116,8 +126,15 @@ def main() -> None:
             if not path.exists():
                 raise ConfigError(f"--{name} {path} does not exist; expected a file or folder; check the path")
             setattr(given, name, from_root(path))
+    if (given.labels is None) != (given.data is None):
+        raise ConfigError(
+            "one of --labels and --data is missing; expected both or none, which leaves out charges and first guess"
+        )
+    if given.experiment is not None and given.trajectory is None:
+        raise ConfigError("--experiment without --trajectory; expected the dynamics to compare; add it")
     minima = dict(named_path(text) for text in given.harmonic)
     out = from_root(given.out)
+    refuse_other_inputs(ROOT / out / "inputs.json", given)
     steps = plan(given, minima, out)
     study = collect(out, steps, run_steps(steps, out / "seconds.json"))
     if given.record:

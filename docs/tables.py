@@ -235,6 +235,21 @@ def harmonic(conformer: str) -> str:
     return table(["DFT, cm^-1", "model", "DFT, km/mol", "model", "who moves (kinetic energy)"], rows) + "\n\n" + words
 
 
+def two_models() -> str:
+    """Errors of the two models on all test frames, and at the trans minimum."""
+    rows = []
+    for title, frames, minimum in (
+        ("`models/ethanol`", "ethanol_density", report("harmonic_ethanol")),
+        ("`models/ethanol-minima`", "ethanol_minima", part("trans/modes")),
+    ):
+        e, c = report(frames), minimum["comparison"]
+        figures = [f"{e['nmae_percent']:.3f} ({e['grid_frames']})", f"{e['dipole_mae_mD']:.2f}", *energy_row({"evaluation": e})]
+        deviations = [f"{c[k]:.1f}" for k in ("mean_frequency_deviation_cm1", "max_frequency_deviation_cm1")]
+        rows.append([title, *figures, *deviations, str(c["outside_intensity_bar"])])
+    head = ["", "NMAE, % (frames)", "dipole, mD", *ENERGY_ERRORS, "frequencies, mean", "largest, cm^-1", "intensities off"]
+    return table(head, rows)
+
+
 def measured_bands() -> str:
     rows = [
         [
@@ -343,6 +358,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "chains": chains,
     "harmonic-trans": lambda: harmonic("trans"),
     "harmonic-gauche": lambda: harmonic("gauche"),
+    "two-models": two_models,
     "measured-bands": measured_bands,
     "measured-peaks": measured_peaks,
     "similarity": similarity,

@@ -43,7 +43,7 @@ ALLOWED = {
     "report": FOUNDATION | {"cli", "simulation", "record"},
     "demo": PROGRAM,
     "density_study": PROGRAM,
-    "spectra_study": PROGRAM,
+    "spectra_study": PROGRAM | {"model"},
     "energy_study": PROGRAM | {"density_study", "model"},
 }
 MODULES = tuple(

@@ -301,7 +301,7 @@ def test_files_say_the_same_as_the_result(energy: bool, fits: Fits, silent: Dens
         assert (tmp_path / f"new/{name}.svg").stat().st_size > 10000
         width[name] = image.shape[1]
     assert width["parity"] > 2000 if energy else width["parity"] < 1500
-    assert sorted(path.suffix for path in (tmp_path / "new").iterdir()) == [".csv", ".json", *[".png"] * 3, *[".svg"] * 3]
+    assert sorted(path.suffix for path in (tmp_path / "new").iterdir()) == [".csv", ".csv", ".json", *[".png"] * 3, *[".svg"] * 3]
 
 
 def test_what_cannot_be_evaluated_is_refused(fits: Fits, silent: DensNet, tiny_fits: Path, tmp_path: Path) -> None:

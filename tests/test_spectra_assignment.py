@@ -425,6 +425,8 @@ def fails(match, **change):
 
 
 def test_what_cannot_be_assigned_is_said_in_one_line():
+    saddle = replace(WATER, frequency_cm1=WATER.frequency_cm1 * np.array([-1.0, 1.0, 1.0]))
+    fails("has 1 imaginary modes; expected a minimum", references=[Reference("a", saddle)])
     _, _, position, velocity = motion(WATER, n_frames=60)
     fails("no reference", references=[])
     fails("shapes", velocity=velocity[:, :, :2])

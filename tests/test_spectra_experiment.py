@@ -244,6 +244,7 @@ def test_bad_files_end_in_one_line(tmp_path: Path, text: str, complaint: str) ->
         ({"pressure": "0 Pa", "path_length_cm": 1.0}, "positive"),
         ({"path_length_cm": -5.0}, "path length is -5"),
         ({"temperature_kelvin": float("nan")}, "temperature is nan"),
+        ({"temperature_kelvin": 25.0}, "makes 25 K; expected that of a gas cell"),
         ({"smallest_transmittance": 0.0}, "smallest_transmittance"),
     ],
 )

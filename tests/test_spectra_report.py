@@ -21,6 +21,7 @@ from hydra.utils import instantiate
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from densnet.data.harmonic import HarmonicData, write_harmonic
 from densnet.errors import SpectrumError
 from densnet.spectra.convergence import convergence
 from densnet.spectra.convergence_figure import convergence_figure
@@ -342,8 +343,6 @@ def spectra(*overrides: str, folder: Path) -> subprocess.CompletedProcess:
 
 
 def test_command_from_trajectory_to_spectrum(tmp_path):
-    from densnet.data.harmonic import HarmonicData, write_harmonic
-
     modes = write_trajectory(tmp_path / "run.h5")
     root = np.repeat(np.sqrt(modes.mass), 3)
     curvature = (modes.frequency_cm1 / CM1_PER_AU) ** 2
@@ -380,11 +379,19 @@ def test_command_from_trajectory_to_spectrum(tmp_path):
         (["trajectory=run.h5", "harmonc=dft.h5"], "harmonc"),
         (["trajectory=run.h5", "bands={CO:[1100]}", "spectrum.resolution_cm1=60"], "expected two wavenumbers"),
         (["trajectory=timeless.h5"], "does not say its time_step"),
+        (["trajectory=run.h5", "harmonic=turned.h5"], "expected the same order and charge"),
+        (["trajectory=run.h5", "minima={bent: turned.h5}"], "expected the same order and charge"),
     ],
 )
 def test_mistakes_end_in_one_line(tmp_path, overrides, words):
     write_trajectory(tmp_path / "run.h5", n_frames=1000)
     write_trajectory(tmp_path / "dark.h5", with_dipole=False, n_frames=1000)
+    if "turned" in overrides[-1]:
+        modes, none = water(), np.zeros((9, 9))
+        turned = HarmonicData(
+            modes.number[::-1], modes.mass[::-1], modes.position[::-1], 0, 0.0, np.zeros(3), none, none[:, :3], "test"
+        )
+        write_harmonic(tmp_path / "turned.h5", turned)
     if "timeless" in overrides[0]:
         write_trajectory(tmp_path / "timeless.h5", n_frames=20)
         with h5py.File(tmp_path / "timeless.h5", "a") as file:

@@ -1,7 +1,7 @@
 """What makes the dipole change along a normal mode: charge that moves with its atoms, charge that flows, atoms that deform.
 
-    mu = sum_A q_A (R_A - R_0) + p_A          R_0: origin of the dipole, for ions the centre of nuclear charge
-    dmu/dQ = sum_A q_A d(R_A - R_0)/dQ + sum_A dq_A/dQ (R_A - R_0) + sum_A dp_A/dQ
+    mu = sum_A q_A R_A + p_A                  about a fixed origin, also for ions
+    dmu/dQ = sum_A q_A dR_A/dQ + sum_A dq_A/dQ R_A + sum_A dp_A/dQ
 
 The charges q and atomic dipoles p are Hirshfeld's. They are one way of many to share a density among atoms, and so is the
 split; its sum is none. The third term holds all that happens inside the atoms.
@@ -93,8 +93,7 @@ def charge_flow_of(
         )
     if not step > 0.0:
         raise ModelError(f"step of the central differences is {step} bohr; expected a positive number; 0.02 suits most models")
-    z = molecule.number / molecule.number.sum()
-    origin = z @ molecule.position
+    origin = molecule.position.mean(axis=0)  # the charges that flow sum to zero: any will do, a near one loses no digits
     here = moments(molecule)
     rows = []
     columns = (vector / np.repeat(np.sqrt(mass), 3)[:, None]).T.reshape(-1, n_atoms, 3)
@@ -102,6 +101,6 @@ def charge_flow_of(
         q_step = step / float(np.linalg.norm(column, axis=1).max())
         ends = [moments(molecule.moved(molecule.position + sign * q_step * column)) for sign in (1.0, -1.0)]
         charge, dipole = ((getattr(ends[0], n) - getattr(ends[1], n)) / (2.0 * q_step) for n in ("charge", "dipole"))
-        rows.append((here.charge @ (column - z @ column), charge @ (molecule.position - origin), dipole.sum(axis=0)))
+        rows.append((here.charge @ column, charge @ (molecule.position - origin), dipole.sum(axis=0)))
     moving, flowing, deforming = (np.array(part).reshape(-1, 3) for part in zip(*rows)) if rows else (np.empty((0, 3)),) * 3
     return ChargeFlow(moving, flowing, deforming)

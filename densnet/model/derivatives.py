@@ -28,7 +28,10 @@ def _rows(output: Tensor, position: Tensor) -> Tensor:
 
 
 def hessian_and_dipole_derivative(model: DensNet, molecule: Molecule) -> tuple[np.ndarray, np.ndarray]:
-    """(3N, 3N) hartree/bohr^2, not symmetrised (its asymmetry is round-off), and (3N, 3) e: [i, k] = d mu_k / d R_i."""
+    """(3N, 3N) hartree/bohr^2, not symmetrised (its asymmetry is round-off), and (3N, 3) e: [i, k] = d mu_k / d R_i.
+
+    The dipole is that about a fixed origin, as DFT has it, also for ions: the derivatives sum to the charge over the atoms.
+    """
     device = next(model.parameters()).device
     molecules = Molecules.of([molecule], device)
     molecules = molecules.at(molecules.position.requires_grad_())
@@ -37,8 +40,10 @@ def hessian_and_dipole_derivative(model: DensNet, molecule: Molecule) -> tuple[n
         raise ModelError("this model has a density network only; harmonic analysis needs its energy; train stage=energy first")
     n = 3 * molecule.number.size
     hessian = -_rows(result.force.reshape(-1), molecules.position).reshape(n, n)
-    derivative = _rows(result.dipole[0], molecules.position).reshape(3, n).T
-    return hessian.detach().cpu().numpy(), derivative.detach().cpu().numpy()
+    derivative = _rows(result.dipole[0], molecules.position).reshape(3, n).T.detach().cpu().numpy()
+    # The model's dipole of an ion is about the centre of nuclear charge, which moves with the atoms.
+    share = molecule.number / molecule.number.sum()
+    return hessian.detach().cpu().numpy(), derivative + molecule.charge * np.kron(share[:, None], np.eye(3))
 
 
 def optimise(model: DensNet, molecule: Molecule, fmax: float = 1e-6, max_steps: int = 300) -> Molecule:
@@ -58,6 +63,8 @@ def model_harmonic(model: DensNet, molecule: Molecule, settings: OptimisationSet
     Raises ModelError if an optimisation does not converge, or saddle points remain after settings.max_follow of them.
     """
     settings = settings or OptimisationSettings()
+    if molecule.number.size < 2:
+        raise ModelError("1 atom has no vibrations; expected a molecule of at least two; choose another")
     exact = deepcopy(model).double().eval()
     mass = atomic_masses[molecule.number] * ELECTRON_MASS_PER_DALTON
     followed, here = 0, molecule

@@ -45,6 +45,17 @@ class StoredTrajectory(TrajectoryHeader):
                         into[start:stop] = source[start:stop][:, chosen]
             yield position, velocity
 
+    def body_dipole(self, memory_mb: float = 256.0) -> np.ndarray | None:
+        """(S, R, 3) e*bohr about the centre of mass, whose motion then adds nothing to the spectrum of an ion.
+
+        A neutral molecule's dipole has no origin; the file has an ion's about the centre of nuclear charge.
+        """
+        if self.dipole is None or int(self.charge) == 0:
+            return self.dipole
+        between = self.number / self.number.sum() - self.mass / self.mass.sum()
+        parts = [np.einsum("a,srai->sri", between, position) for position, _ in self.motion(memory_mb)]
+        return self.dipole + int(self.charge) * np.concatenate(parts, axis=1)
+
     def molecule(self) -> Molecule:
         """The first frame of the first replica, of a trajectory of one molecule."""
         with opened(self.path) as file:

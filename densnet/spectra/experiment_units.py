@@ -26,7 +26,9 @@ from densnet.units import AVOGADRO, BOLTZMANN_SI
 
 GAS_CONSTANT = AVOGADRO * BOLTZMANN_SI  # J/mol/K
 LARGEST_FRACTION = 1.5  # a transmittance above is no fraction; a percentage that stays below is one
+COLDEST_KELVIN, HOTTEST_KELVIN = 150.0, 550.0  # of a gas cell; beyond them a unit was mistaken
 ASSUMED_KELVIN = 298.15
+CELSIUS = {"c": 1.0, "": 1.0, "degc": 1.0, "degrees": 1.0, "celsius": 1.0}
 PASCAL = {
     "pa": 1.0, "hpa": 100.0, "mbar": 100.0, "kpa": 1000.0, "bar": constants.bar, "atm": constants.atm,
     "mmhg": constants.mmHg, "torr": constants.torr,
@@ -171,10 +173,15 @@ class Cell:
             total = unit is OrdinateUnit.MOLE_FRACTION
             said = header.get("PRESSURE") if total else header.get("PARTIALPRESSURE") or _state_pressure(header)
             given = parse_quantity(said, PASCAL)
-        if kelvin is None and (said := parse_quantity(header.get("TEMPERATURE"), {"c": 1.0, "": 1.0})) is not None:
+        if kelvin is None and (said := parse_quantity(header.get("TEMPERATURE"), CELSIUS)) is not None:
             kelvin = said + constants.zero_Celsius  # the standard's unit is the degree Celsius
         elif kelvin is None:
-            kelvin = parse_quantity(header.get("TEMPERATURE"), {"k": 1.0})
+            kelvin = parse_quantity(header.get("TEMPERATURE"), {"k": 1.0, "kelvin": 1.0})
+        if kelvin is not None and not COLDEST_KELVIN < kelvin < HOTTEST_KELVIN:
+            raise SpectrumError(
+                f"the temperature makes {kelvin:g} K; expected that of a gas cell, {COLDEST_KELVIN:g} to {HOTTEST_KELVIN:g} K "
+                "(JCAMP-DX counts in degrees Celsius); set measured.temperature_kelvin"
+            )
         return Cell(path_length_cm or parse_quantity(header.get("PATHLENGTH"), CENTIMETRE), given, kelvin)
 
 

@@ -133,6 +133,11 @@ def _check(
                 f"reference {reference.name} is of atoms {modes.number.tolist()}, the trajectory of {number.tolist()}; "
                 "expected the same molecule in the same atom order; use the same geometry for both"
             )
+        if modes.imaginary.any():
+            raise SpectrumError(
+                f"reference {reference.name} has {modes.imaginary.sum()} imaginary modes; expected a minimum; "
+                "python -m densnet.harmonic with optimisation.follow=true finds one"
+            )
         if not np.allclose(modes.mass, mass, rtol=1e-3):
             raise SpectrumError(f"masses of reference {reference.name} differ from the trajectory's; expected the same isotopes")
         if modes.n_rigid != 6:
