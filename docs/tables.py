@@ -227,8 +227,10 @@ def harmonic(conformer: str) -> str:
             ]
         )
     c = found["comparison"]
+    in_order = [abs(a["frequency_cm1"] - b["frequency_cm1"]) for a, b in zip(model["modes"], dft["modes"])]
     words = (
-        f"Mean deviation {c['mean_frequency_deviation_cm1']:.1f} cm^-1, largest {c['max_frequency_deviation_cm1']:.1f}; "
+        f"Mean deviation {c['mean_frequency_deviation_cm1']:.1f} cm^-1, largest {c['max_frequency_deviation_cm1']:.1f} "
+        f"(paired in order of frequency {sum(in_order) / len(in_order):.1f} and {max(in_order):.1f}); "
         f"{c['outside_intensity_bar']} intensities are off by more than 3 km/mol and 10 %. Zero-point energy "
         f"{model['thermochemistry']['zero_point_kJ_mol']:.2f} kJ/mol (DFT {dft['thermochemistry']['zero_point_kJ_mol']:.2f})."
     )

@@ -154,9 +154,10 @@ def mode_infrared(
     sin(wh)/wh too small, which is then undone. Raises SpectrumError: no dipole or wrong shape, trajectory too short.
     """
     n_frames, n_replicas, n_modes = projection.velocity.shape
-    if dipole is None or np.shape(dipole) != (n_frames, n_replicas, 3):
+    found = "none" if dipole is None else np.shape(dipole)
+    if dipole is None or found != (n_frames, n_replicas, 3):
         raise SpectrumError(
-            f"dipoles have shape {np.shape(dipole)}; expected {(n_frames, n_replicas, 3)} as the trajectory; record them"
+            f"dipoles have shape {found}; expected {(n_frames, n_replicas, 3)} as the trajectory; record them"
         )
     n_lags = _lags(n_frames - 1, time_step, window)
     moving = derivative(np.asarray(dipole, dtype=np.float64), time_step)
