@@ -54,10 +54,11 @@ def test_pages_show_the_result_files() -> None:
     pages = [page.read_text() for page in tables.PAGES]
     for page in pages:
         assert tables.filled(page) == page, "run python docs/tables.py"
-        for block in re.finditer(r"<!-- begin:\S+ -->\n+.*\n.*---.*\n(.*?)<!-- end", page, re.DOTALL):
-            digit = re.search(r"\d", block[1])
+        for block in re.finditer(r"<!-- begin:(\S+) -->(.*?)<!-- end:\1 -->", page, re.DOTALL):
+            body = block[2].index("| --- |")
+            digit = re.search(r"\d", block[2][body:])
             assert digit is not None
-            at = block.start(1) + digit.start()
+            at = block.start(2) + body + digit.start()
             damaged = page[:at] + str((int(page[at]) + 1) % 10) + page[at + 1 :]
             assert tables.filled(damaged) == page
     assert sum(page.count("<!-- begin:") for page in pages) == len(tables.BLOCKS)
