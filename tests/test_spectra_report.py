@@ -379,8 +379,8 @@ def test_command_from_trajectory_to_spectrum(tmp_path):
         (["trajectory=run.h5", "harmonc=dft.h5"], "harmonc"),
         (["trajectory=run.h5", "bands={CO:[1100]}", "spectrum.resolution_cm1=60"], "expected two wavenumbers"),
         (["trajectory=timeless.h5"], "does not say its time_step"),
-        (["trajectory=run.h5", "harmonic=turned.h5"], "expected the same order and charge"),
-        (["trajectory=run.h5", "minima={bent: turned.h5}"], "expected the same order and charge"),
+        (["trajectory=run.h5", "spectrum.resolution_cm1=60", "harmonic=turned.h5"], "expected the same order and charge"),
+        (["trajectory=run.h5", "spectrum.resolution_cm1=60", "minima={bent: turned.h5}"], "expected the same order and charge"),
     ],
 )
 def test_mistakes_end_in_one_line(tmp_path, overrides, words):

@@ -156,9 +156,7 @@ def mode_infrared(
     n_frames, n_replicas, n_modes = projection.velocity.shape
     found = "none" if dipole is None else np.shape(dipole)
     if dipole is None or found != (n_frames, n_replicas, 3):
-        raise SpectrumError(
-            f"dipoles have shape {found}; expected {(n_frames, n_replicas, 3)} as the trajectory; record them"
-        )
+        raise SpectrumError(f"dipoles have shape {found}; expected {(n_frames, n_replicas, 3)} as the trajectory; record them")
     n_lags = _lags(n_frames - 1, time_step, window)
     moving = derivative(np.asarray(dipole, dtype=np.float64), time_step)
     groups = _groups(n_replicas)
