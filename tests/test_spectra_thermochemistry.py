@@ -15,16 +15,14 @@ from densnet.data.isotopes import isotope_mass
 from densnet.errors import ConfigError
 from densnet.spectra.harmonic import NormalModes
 from densnet.spectra.symmetry import symmetry_number
-from densnet.spectra.thermochemistry import KJ_MOL_PER_HARTREE, GasSettings, ideal_gas, ideal_gas_of_an_atom
+from densnet.spectra.thermochemistry import KJ_MOL_PER_HARTREE, GasSettings, ideal_gas
 from densnet.units import (
     ANGSTROM_PER_BOHR,
     AVOGADRO,
     BOLTZMANN,
     BOLTZMANN_SI,
     CM1_PER_AU,
-    DALTON_SI,
     ELECTRON_MASS_PER_DALTON,
-    PLANCK_SI,
 )
 
 
@@ -68,17 +66,6 @@ def test_against_pyscf(name: str, frequency: list[float], temperature: float, pr
     assert ours.gibbs_hartree == pytest.approx(theirs["G_tot"][0], abs=1e-6)  # 1e-5 in the mass of O moves it by 1e-7
     assert ours.entropy_J_mol_K == pytest.approx(theirs["S_tot"][0] * KJ_MOL_PER_HARTREE * 1e3, rel=1e-5)
     assert ours.thermal_gibbs_kJ_mol == pytest.approx((ours.gibbs_hartree + 76.4) * KJ_MOL_PER_HARTREE, abs=1e-6)
-
-
-def test_an_atom_has_the_entropy_of_sackur_and_tetrode() -> None:
-    mass = 39.95
-    found = ideal_gas_of_an_atom(18, mass * ELECTRON_MASS_PER_DALTON, -527.0, GasSettings(pressure=1e5))
-    kt = BOLTZMANN_SI * 298.15
-    volume = kt / 1e5 * (2 * np.pi * mass * DALTON_SI * kt / PLANCK_SI**2) ** 1.5
-    assert found.entropy_J_mol_K == pytest.approx(BOLTZMANN_SI * AVOGADRO * (2.5 + np.log(volume)), rel=1e-6)
-    assert found.entropy_J_mol_K == pytest.approx(154.84, abs=0.02)  # tables, 1 bar
-    assert found.thermal_enthalpy_kJ_mol == pytest.approx(2.5 * BOLTZMANN * 298.15 * KJ_MOL_PER_HARTREE, rel=1e-6)
-    assert (found.geometry, found.zero_point_kJ_mol) == ("monatomic", 0.0)
 
 
 def test_imaginary_and_very_soft_modes_are_left_out_and_named() -> None:

@@ -9,12 +9,11 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from densnet.errors import SpectrumError
-from densnet.spectra.correlation import Window, WindowKind
 from densnet.spectra.harmonic import NormalModes, normal_modes
 from densnet.spectra.infrared import Recipe
 from densnet.spectra.power_figure import PowerSummary, power_figure, write_power
 from densnet.spectra.uncertainty import ErrorMethod, ErrorOrigin, Uncertainty
-from densnet.spectra.vibrational_density import power_spectra, vibrational_density
+from densnet.spectra.vibrational_density import vibrational_density
 from densnet.units import BOLTZMANN, CM1_PER_AU, ELECTRON_MASS_PER_DALTON, FS_PER_AU
 
 STEP = 1.0 / FS_PER_AU
@@ -140,25 +139,6 @@ def test_maximum_entropy_from_a_short_run():
     for line in water().frequency_cm1:
         near = np.abs(density.wavenumber_cm1 - line) < 45.0
         assert np.trapezoid(density.total[near], density.wavenumber_cm1[near]) == pytest.approx(1.0, rel=0.03)
-
-
-def test_spectra_of_any_coordinates_integrate_to_their_mean_squares():
-    """Mode velocities by projection: every component by itself, in the order it came."""
-    modes = water()
-    energy = np.array([[1.0, 2.0, 3.0], [0.5, 0.1, 4.0]])
-    velocity = motion(energy)[1]
-    series = (np.sqrt(modes.mass)[:, None] * velocity).reshape(*velocity.shape[:2], 9) @ modes.vector
-    wavenumber, density = power_spectra(series, STEP, Window(WindowKind.GAUSSIAN, 20.0))
-    assert density.shape == (2, 3, wavenumber.size)
-    share = np.trapezoid(density, wavenumber, axis=2) / (BOLTZMANN * 1e-3 * KELVIN)
-    assert share == pytest.approx(energy, rel=0.01)
-    assert wavenumber[np.argmax(density, axis=2)] == pytest.approx(np.stack([modes.frequency_cm1] * 2), abs=1.0)
-    with pytest.raises(SpectrumError, match="series has shape"):
-        power_spectra(series[0], STEP, Window(WindowKind.GAUSSIAN, 20.0))
-    with pytest.raises(SpectrumError, match=r"velocities last .* ask for"):
-        power_spectra(series[:100], STEP, Window(WindowKind.GAUSSIAN, 20.0))
-    with pytest.raises(SpectrumError, match="time step is 0"):
-        power_spectra(series, 0.0, Window(WindowKind.GAUSSIAN, 20.0))
 
 
 def test_bad_input():

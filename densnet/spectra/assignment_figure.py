@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import AutoMinorLocator
+from matplotlib.ticker import AutoMinorLocator, MaxNLocator
 
 from densnet.spectra.assignment import ModeInfrared, ModeSpectra
 from densnet.spectra.band_table import AssignedBand, Mode
@@ -24,6 +24,7 @@ REST_COLOUR = "#c9c9c9"
 INK = "#1b1b1b"
 WIDEST_GAP = 500.0  # cm^-1 without bands; a wider one is cut out of the axis
 MARGIN = 60.0
+TICK_CM1 = 180.0  # per label of the axis, else labels of four digits touch
 LABEL_GAP = 0.035  # of the axis width
 
 
@@ -59,6 +60,7 @@ def assignment_figure(
         top.set_xlim(low, high)
         _label(top, [b for b in bands if low <= b.peak_cm1 <= high], infrared.wavenumber_cm1, total)
         for axes in (top, bottom):
+            axes.xaxis.set_major_locator(MaxNLocator(max(1, int((high - low) / TICK_CM1)), steps=[1, 2, 5, 10], min_n_ticks=1))
             axes.xaxis.set_minor_locator(AutoMinorLocator())
             axes.tick_params(which="both", labelsize=8, colors=INK)
             axes.spines[["top", "right"]].set_visible(False)

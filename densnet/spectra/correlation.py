@@ -25,7 +25,7 @@ from numpy.fft import irfft, rfft
 from scipy.fft import next_fast_len
 
 from densnet.errors import ConfigError, SpectrumError
-from densnet.units import CM1_PER_AU
+from densnet.units import CM1_PER_AU, PS_PER_AU
 
 FFT_WORKSPACE = 1 << 28  # bytes; replicas are transformed in groups that fit
 GAUSSIAN_SUPPORT = 4.0  # standard deviations; the window has fallen to 3e-4 there
@@ -94,6 +94,22 @@ class Window:
     def n_lags(self, time_step: float) -> int:
         """Number of lags 0, dt, 2 dt, ... inside the support."""
         return max(1, int(np.ceil(self.support / time_step - 1e-9)))
+
+
+def velocity_lags(n_frames: int, time_step: float, window: Window) -> int:
+    """window.n_lags for velocities at n_frames frames. Raises SpectrumError for a bad time step or too few frames."""
+    if not (isfinite(time_step) and time_step > 0.0):
+        raise SpectrumError(
+            f"time step is {time_step}; expected a positive atomic time between frames; repair the trajectory file"
+        )
+    n_lags = window.n_lags(time_step)
+    if n_frames < n_lags:
+        have, need = n_frames * time_step * PS_PER_AU, n_lags * time_step * PS_PER_AU
+        raise SpectrumError(
+            f"velocities last {have:.3g} ps; expected at least {need:.3g} ps for a resolution of {window.resolution_cm1:g} cm^-1 "
+            f"with the {window.kind.value} window; run longer or ask for {1.01 * window.resolution_cm1 * need / have:.3g} cm^-1"
+        )
+    return n_lags
 
 
 def derivative(series: np.ndarray, time_step: float) -> np.ndarray:

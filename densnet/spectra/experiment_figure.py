@@ -17,7 +17,18 @@ from densnet.errors import SpectrumError
 from densnet.spectra.experiment import ExperimentalSpectrum
 from densnet.spectra.infrared import ErrorOrigin, Spectrum
 from densnet.spectra.peak_matching import NamedRange
-from densnet.spectra.plot import GREY, INK, MD_COLOUR, WAVENUMBER_LABEL, Sticks, draw_sticks, small_print, style, unsigned
+from densnet.spectra.plot import (
+    GREY,
+    INK,
+    MD_COLOUR,
+    WAVENUMBER_LABEL,
+    Sticks,
+    band_label,
+    draw_sticks,
+    small_print,
+    style,
+    unsigned,
+)
 
 EXPERIMENT_COLOUR = "#111111"
 LABEL_ROOM = 0.2  # of the height of the curves, above them, for the names of ranges
@@ -47,7 +58,7 @@ def comparison_figure(
     own = spectrum.wavenumber_cm1 * scale_factor
     grid = np.concatenate([[low], own[(own > low) & (own < high)], [high]])
     curve = np.interp(grid, own, spectrum.epsilon)
-    error = np.nan_to_num(np.interp(grid, own, spectrum.epsilon_error))
+    lower, upper = (np.interp(grid, own, np.where(np.isnan(limit), spectrum.epsilon, limit)) for limit in spectrum.interval)
     (points, measured), factor = relative_scale(spectrum, experiment, (low, high), scale_factor)
     stretches = _stretches(low, high, omit_cm1, decreasing)
 
@@ -57,24 +68,23 @@ def comparison_figure(
         2 if sticks else 1, len(stretches), squeeze=False, sharex="col", sharey="row",
         width_ratios=[b - a for a, b in stretches], height_ratios=[2.5, 1.0] if sticks else [1.0],
     )  # fmt: skip
-    top = max(float((curve + error).max()), float(measured.max()))
-    bottom = min(0.0, float((curve - error).min()), float(measured.min()))
+    top = max(float(upper.max()), float(measured.max()))
+    bottom = min(0.0, float(lower.min()), float(measured.min()))
     handles: list[Artist] = []
     opaque = False
     for axes, stretch in zip(panels[0], stretches):
         (seen,) = axes.plot(points, measured, color=EXPERIMENT_COLOUR, lw=0.9, zorder=4)
         axes.fill_between(points, 0.0, measured, color=EXPERIMENT_COLOUR, alpha=0.07, lw=0.0, zorder=1)
         (line,) = axes.plot(grid, curve, color=MD_COLOUR, lw=1.3, zorder=3)
-        band = axes.fill_between(grid, curve - error, curve + error, color=MD_COLOUR, alpha=0.28, lw=0.0, zorder=2)
+        band = axes.fill_between(grid, lower, upper, color=MD_COLOUR, alpha=0.28, lw=0.0, zorder=2)
         handles = [seen, line, band]
         axes.axhline(0.0, color=GREY, lw=0.5, zorder=1)
         axes.set_ylim(bottom - 0.01 * top, top * (1.0 + (LABEL_ROOM if names else 0.05)))
         axes.set_xlim(*(stretch[::-1] if decreasing else stretch))
         opaque |= _mark_opaque(axes, experiment, *stretch)
         _name_ranges(axes, names, stretch, top)
-    source = f"{spectrum.n_replicas} replicas" if spectrum.error_origin is ErrorOrigin.REPLICAS else "blocks of one run"
     legend = ["Experiment" if factor is None else "Experiment (scaled to the area of MD)", f"MD, {spectrum.temperature:g} K"]
-    legend.append(f"±1 standard error ({source})")
+    legend.append(band_label(spectrum))
     if spectrum.error_origin is ErrorOrigin.NONE:
         del handles[2], legend[2]
     if opaque:

@@ -89,12 +89,6 @@ def ideal_gas(modes: NormalModes, energy: float, settings: GasSettings) -> Therm
     )  # fmt: skip
 
 
-def ideal_gas_of_an_atom(number: int, mass: float, energy: float, settings: GasSettings) -> Thermochemistry:
-    """As `ideal_gas` for a single atom; mass: electron masses."""
-    none = np.zeros(0)
-    return _thermochemistry(np.array([number]), np.array([mass]), np.zeros((1, 3)), none, none, "monatomic", 1, energy, settings)
-
-
 def _thermochemistry(
     number: np.ndarray, mass: np.ndarray, position: np.ndarray, kept: np.ndarray, left_out: np.ndarray, geometry: str,
     sigma: int, energy: float, settings: GasSettings,

@@ -26,40 +26,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import isfinite, pi
+from math import pi
 
 import numpy as np
 from scipy.integrate import trapezoid
 
 from densnet.errors import SpectrumError
-from densnet.spectra.correlation import Window, autocorrelation, power_spectrum
+from densnet.spectra.correlation import autocorrelation, power_spectrum, velocity_lags
 from densnet.spectra.infrared import Recipe
 from densnet.spectra.maximum_entropy import extrapolated_autocorrelation
 from densnet.spectra.temperature import without_rigid_motion
 from densnet.spectra.uncertainty import ErrorOrigin, independent_series
-from densnet.units import BOLTZMANN, CM1_PER_AU, PS_PER_AU
-
-
-def power_spectra(
-    series: np.ndarray, time_step: float, window: Window, zero_padding: int = 4, max_cm1: float = 4500.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """One-sided power spectrum of every component by itself: series (S, R, C) -> wavenumber (K,) cm^-1, density (R, C, K).
-
-    The integral of density from 0 to the Nyquist wavenumber is the mean square of the component, so density is in the square
-    of the unit of the series per cm^-1. Mass-weighted velocities along C orthonormal coordinates, divided by k_B T, give each
-    coordinate's share of the degrees of freedom; divide by its own mean square to lay line shapes over each other.
-    time_step: atomic time. Raises SpectrumError for a wrong shape, NaN, or fewer frames than the window needs.
-    """
-    series = np.asarray(series, dtype=np.float64)
-    if series.ndim != 3 or not np.isfinite(series).all():
-        raise SpectrumError(f"series has shape {series.shape}; expected finite numbers (frames, replicas, components)")
-    n_frames, n_replicas, n_components = series.shape
-    n_lags = _lags(n_frames, time_step, window)
-    each = autocorrelation(series.reshape(n_frames, -1, 1), n_lags)
-    omega, power = power_spectrum(each, time_step, window, zero_padding)
-    keep = omega * CM1_PER_AU <= max_cm1
-    density = power[keep].T / (pi * CM1_PER_AU)
-    return omega[keep] * CM1_PER_AU, density.reshape(n_replicas, n_components, -1)
+from densnet.units import BOLTZMANN, CM1_PER_AU
 
 
 @dataclass(frozen=True)
@@ -129,7 +107,7 @@ def vibrational_density(
         for index in range(elements.size):
             chosen = moving[:, :, np.repeat(of_atom == index, 3)]
             if burg is None:
-                correlation = autocorrelation(chosen, _lags(moving.shape[0], step, recipe.window))
+                correlation = autocorrelation(chosen, velocity_lags(moving.shape[0], step, recipe.window))
             else:
                 correlation = extrapolated_autocorrelation(chosen, recipe.window.n_lags(step), burg.order(step))
             omega, power = power_spectrum(correlation, step, recipe.window, recipe.zero_padding)
@@ -180,18 +158,3 @@ def vibrational_density(
         n_replicas=n_replicas,
         error_origin=origin,
     )
-
-
-def _lags(n_frames: int, time_step: float, window: Window) -> int:
-    if not (isfinite(time_step) and time_step > 0.0):
-        raise SpectrumError(
-            f"time step is {time_step}; expected a positive atomic time between frames; repair the trajectory file"
-        )
-    n_lags = window.n_lags(time_step)
-    if n_frames < n_lags:
-        have, need = n_frames * time_step * PS_PER_AU, n_lags * time_step * PS_PER_AU
-        raise SpectrumError(
-            f"velocities last {have:.3g} ps; expected at least {need:.3g} ps for a resolution of {window.resolution_cm1:g} cm^-1 "
-            f"with the {window.kind.value} window; run longer or ask for {1.01 * window.resolution_cm1 * need / have:.3g} cm^-1"
-        )
-    return n_lags
