@@ -111,13 +111,15 @@ class Density:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one pass R -> rho -> E, F, mu gives, atomic units.
+    """What one pass R -> rho -> E, F, mu, q gives, atomic units.
 
     energy: (B,) hartree; force: (N, 3) hartree/bohr or None; dipole: (B, 3) e*bohr, origin at the coordinate origin
-    for neutral molecules and at the centre of nuclear charge for ions; density: the Density.
+    for neutral molecules and at the centre of nuclear charge for ions; density: the Density; charge: (N,) e of the atom-centred
+    functions (densnet.observables.multipoles.atomic_charges), None from a method that has no such density.
     """
 
     energy: Tensor
     force: Tensor | None
     dipole: Tensor
     density: Density
+    charge: Tensor | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -22,9 +22,9 @@ def settings(**changes) -> SimulationSettings:
     return SimulationSettings(**(values | changes))
 
 
-def prediction(energy: Tensor, force: Tensor, dipole: Tensor) -> Prediction:
+def prediction(energy: Tensor, force: Tensor, dipole: Tensor, charge: Tensor | None = None) -> Prediction:
     nothing = energy.new_zeros((0, 0))
-    return Prediction(energy, force.reshape(-1, 3), dipole, Density(nothing, nothing))
+    return Prediction(energy, force.reshape(-1, 3), dipole, Density(nothing, nothing), charge)
 
 
 @dataclass
@@ -79,7 +79,17 @@ class Leaking(Springs):
 
 
 @dataclass
-class Failing(Springs):
+class Flowing(Springs):
+    """Springs with charges of atoms that follow the geometry: q_i + 0.1 (x_i - mean x), another for every atom."""
+
+    def predict(self, molecules: Molecules, forces: bool = True) -> Prediction:
+        x = molecules.position.reshape(molecules.n, -1, 3)[..., 0]
+        charge = torch.tensor(self.charges, dtype=torch.float64) + 0.1 * (x - x.mean(dim=1, keepdim=True))
+        return replace(super().predict(molecules, forces), charge=charge.reshape(-1))
+
+
+@dataclass
+class Failing(Flowing):
     """Springs that give NaN for one quantity of one replica at one call."""
 
     at_call: int = 31
@@ -94,7 +104,7 @@ class Failing(Springs):
 
 
 @dataclass
-class Suicidal(Springs):
+class Suicidal(Flowing):
     """Springs that kill their process, as the operating system would, at one call."""
 
     at_call: int = field(default=0)

@@ -54,7 +54,7 @@ def refuses(function, frozen=False):
     return run
 
 
-@pytest.mark.parametrize("output", [0, 1, 2], ids=["energy", "force", "dipole"])
+@pytest.mark.parametrize("output", [0, 1, 2, 5], ids=["energy", "force", "dipole", "charges"])
 @pytest.mark.parametrize("factor", [1 + 1e-3, float("nan")], ids=str)
 def test_a_wrong_graph_is_not_used(model, water, monkeypatch, caplog, output, factor) -> None:
     monkeypatch.setattr(compiled, "compile_whole", altered(output, factor))
@@ -66,6 +66,7 @@ def test_a_wrong_graph_is_not_used(model, water, monkeypatch, caplog, output, fa
         assert torch.equal(prediction.energy, model.predict(molecules).energy)
         assert torch.equal(prediction.force, model.predict(molecules).force)
         assert torch.equal(prediction.dipole, model.predict(molecules).dipole)
+        assert torch.equal(prediction.charge, model.predict(molecules).charge)
     assert [r.message.count("running eager") for r in caplog.records] == [1], "said once"
 
 
@@ -77,6 +78,7 @@ def test_a_right_graph_is_used_after_one_comparison_per_kind(model, water, monke
     for n in (2, 3, 2, 1, 1):
         potential.predict(several(water, n))
     assert len(eager) == 2, "once for one molecule, once for several"
+    assert torch.equal(potential.predict(several(water, 3)).charge, model.predict(several(water, 3)).charge)
     assert not caplog.text
     assert potential.hash == model.hash
 
@@ -170,6 +172,10 @@ def tiny(basis: Basis):
     return model
 
 
+def molecules_sum(charge: torch.Tensor, n: int) -> torch.Tensor:
+    return charge.view(n, -1).sum(1)
+
+
 @pytest.mark.slow
 def test_compiled_inference_for_any_number_of_molecules(basis, water, caplog) -> None:
     """The real compiler: forces to 1e-6, no second compilation for another number of molecules or edges."""
@@ -180,6 +186,8 @@ def test_compiled_inference_for_any_number_of_molecules(basis, water, caplog) ->
         assert (found.force - expected.force).abs().max() < 1e-6
         assert (found.energy - expected.energy).abs().max() < 1e-5
         assert (found.dipole - expected.dipole).abs().max() < 1e-6
+        assert (found.charge - expected.charge).abs().max() < 1e-6
+        assert molecules_sum(found.charge, n).abs().max() < 1e-10
         assert not found.force.requires_grad
     far = several(water, 4)
     stretched = far.at(far.position.clone().index_add_(0, torch.tensor([1]), torch.tensor([[30.0, 0, 0]], dtype=torch.float64)))

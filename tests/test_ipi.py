@@ -16,7 +16,7 @@ import torch
 from ase import Atoms
 from ase.io import write
 from conftest import untrained
-from simulation_potentials import WATER, Failing, Springs
+from simulation_potentials import WATER, Failing, Flowing, Springs
 
 from densnet.basis.shells import Basis
 from densnet.errors import ModelError, SimulationError
@@ -96,18 +96,20 @@ def test_a_batch_goes_through_one_pass() -> None:
     text = b"mine:1, batch_size:3"
     message = b"INIT".ljust(12) + np.array([0, len(text)], dtype=np.int32).tobytes() + text
     message += word("POSDATA") + np.int32(3).tobytes() + np.zeros(3 * 18).tobytes() + positions.tobytes()
-    potential = Springs(WATER)
+    potential = Flowing(WATER)
     heard, result = talk(message + word("GETFORCE") + word("EXIT"), potential)
     assert (result, potential.calls) == (3, 1)
-    expected = Springs(WATER).predict(Molecules.of([WATER.moved(position) for position in positions]))
+    expected = Flowing(WATER).predict(Molecules.of([WATER.moved(position) for position in positions]))
     assert heard[:12] == b"FORCEREADY  "
     np.testing.assert_array_equal(np.frombuffer(heard, np.float64, 3, 12), expected.energy)
     assert np.frombuffer(heard, np.int32, 1, 36)[0] == 3
     np.testing.assert_array_equal(np.frombuffer(heard, np.float64, 27, 40).reshape(9, 3), expected.force)
     at = 40 + 27 * 8 + 27 * 8
-    for dipole in expected.dipole.tolist():
+    assert expected.charge is not None
+    for dipole, charges in zip(expected.dipole.tolist(), expected.charge.view(3, 3).tolist()):
         length = int(np.frombuffer(heard, np.int32, 1, at)[0])
-        assert json.loads(heard[at + 4 : at + 4 + length]) == {"dipole": pytest.approx(dipole, abs=1e-14)}
+        extras = json.loads(heard[at + 4 : at + 4 + length])
+        assert extras == {"dipole": pytest.approx(dipole, abs=1e-14), "charges": pytest.approx(charges, abs=1e-14)}
         at += 4 + length
     assert at == len(heard)
 
@@ -196,6 +198,8 @@ def test_inside_the_process_of_ipi(model_folder: Path) -> None:
     np.testing.assert_array_equal(force, expected.force.double())
     assert not virial.any()
     assert json.loads(extras)["dipole"] == expected.dipole[0].tolist()
+    assert expected.charge is not None
+    assert json.loads(extras)["charges"] == expected.charge.tolist()
     assert [one[0] for one in pes([CELL] * 2, [position, position])] == pytest.approx([energy, energy], abs=1e-6)
     with pytest.raises(ModelError, match="no model in"):
         ipi_direct.DensNetPES("no/model", "water")
@@ -208,6 +212,7 @@ INPUT = """
     <trajectory filename='position' stride='1'> positions </trajectory>
     <trajectory filename='force' stride='1'> forces </trajectory>
     <trajectory filename='dipole' stride='1' extra_type='dipole'> extras </trajectory>
+    <trajectory filename='charges' stride='1' extra_type='charges'> extras </trajectory>
   </output>
   <total_steps> 4 </total_steps>
   <prng> <seed> 7 </seed> </prng>
@@ -291,18 +296,23 @@ def test_path_integrals_with_ipi_itself(way: str, model_folder: Path, tmp_path: 
     expected = model.predict(beads)
     assert expected.force is not None
     np.testing.assert_allclose(force.reshape(-1, 3), expected.force, atol=2e-6)
-    dipole = np.array(
-        [
+    assert expected.charge is not None
+    dipole, charges = (
+        np.array(
             [
-                line.split()
-                for line in (tmp_path / f"run.dipole_{b}").read_text().splitlines()
-                if not line.lstrip().startswith("#")
-            ]
-            for b in range(4)
-        ],
-        dtype=float,
+                [
+                    line.split()
+                    for line in (tmp_path / f"run.{what}_{b}").read_text().splitlines()
+                    if not line.lstrip().startswith("#")
+                ]
+                for b in range(4)
+            ],
+            dtype=float,
+        )
+        for what in ("dipole", "charges")
     )
     np.testing.assert_allclose(dipole.reshape(-1, 3), expected.dipole, atol=1e-5)
+    np.testing.assert_allclose(charges.reshape(-1), expected.charge, atol=1e-5)
     potential = np.loadtxt(tmp_path / "run.out")[:, 3]
     mean = expected.energy.double().reshape(4, 5).mean(dim=0)
     np.testing.assert_allclose(potential, mean, atol=1e-5)

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase import units as ase_units
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_forces
 from ase.data import atomic_masses
 from ase.md.verlet import VelocityVerlet
 from ase.vibrations import Infrared
-from simulation_potentials import WATER, Springs, settings
+from simulation_potentials import WATER, Flowing, Springs, settings
 
 from densnet.errors import StructureError
 from densnet.simulation.calculator import DensNetCalculator
@@ -42,7 +43,24 @@ def test_units_by_hand():
     assert atoms.get_potential_energy() == pytest.approx(0.5 * 0.4 * 0.01 * 27.211386246, rel=1e-9)
     assert atoms.get_forces()[1, 2] == pytest.approx(-0.4 * 0.1 * 27.211386246 / 0.529177210544, rel=1e-9)
     assert atoms.get_dipole_moment() == pytest.approx([0, 0, 0.3 * 1.5 * 0.529177210544], rel=1e-9)
-    assert set(atoms.calc.results) == set(DensNetCalculator.implemented_properties)
+    assert set(atoms.calc.results) == set(DensNetCalculator.implemented_properties) - {"charges"}
+    with pytest.raises(PropertyNotImplementedError):
+        atoms.get_charges()
+
+
+def test_charges_of_the_functions(model, water):
+    """In e, atom by atom as the model gives them, from the same pass; they sum to the charge of an ion too."""
+    for charge in (0, 1):
+        atoms = atoms_of(water, model)
+        atoms.info["charge"] = charge
+        expected = model.predict(Molecules.of([Molecule(water.number, water.position, charge)])).charge
+        np.testing.assert_allclose(atoms.get_charges(), expected, rtol=0, atol=1e-12)
+        assert atoms.get_charges().sum() == pytest.approx(charge, abs=1e-10)
+        assert set(atoms.calc.results) == set(DensNetCalculator.implemented_properties)
+    flowing = Flowing(WATER)
+    atoms = atoms_of(WATER, flowing)
+    atoms.get_charges(), atoms.get_forces()
+    assert flowing.calls == 1
 
 
 def test_forces_are_the_slope_of_the_energy():

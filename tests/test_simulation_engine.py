@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from math import sqrt
 
 import h5py
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from ase.data import atomic_masses
-from simulation_potentials import WATER, Failing, Leaking, Springs, Trap, settings
+from simulation_potentials import WATER, Failing, Flowing, Leaking, Springs, Trap, settings
 
 from densnet.errors import DataError, SimulationError, StructureError
 from densnet.model import compiled
@@ -20,7 +21,7 @@ from densnet.simulation.engine import Replicas, simulate
 from densnet.simulation.integrators import State, VelocityVerlet
 from densnet.simulation.trajectory import read_trajectory
 from densnet.simulation.velocities import angular_momentum, momentum
-from densnet.structures import Molecule, Molecules
+from densnet.structures import Molecule, Molecules, Prediction
 from densnet.units import BOLTZMANN, ELECTRON_MASS_PER_DALTON, FS_PER_AU, MEV_PER_HARTREE, PS_PER_AU
 
 SPRINGS = Springs(WATER)
@@ -36,7 +37,7 @@ def total_energy(trajectory):
 
 
 def assert_same(first, second, frames=None):
-    for name in ("position", "velocity", "energy", "dipole", "kinetic_temperature", "conserved"):
+    for name in ("position", "velocity", "energy", "dipole", "kinetic_temperature", "conserved", "atomic_charge"):
         one, other = getattr(first, name), getattr(second, name)
         assert (one is None) == (other is None)
         assert one is None or np.array_equal(one[:frames], other[:frames]), name
@@ -75,6 +76,85 @@ def test_nve_follows_velocity_verlet_and_time_is_not_skipped(tmp_path):
         # One replica alone is replica 2 of a batch of 4.
         np.testing.assert_allclose(trajectory.position[frame, 2], state.position[0], rtol=0, atol=1e-13)
         np.testing.assert_allclose(trajectory.velocity[frame, 2], state.velocity[0], rtol=0, atol=1e-16)
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "langevin", "nose_hoover"])
+def test_recorded_charges_belong_to_the_recorded_positions(tmp_path, ensemble):
+    options = {"replicas": 3, "record_every": 7, "equilibration_steps": 20, "ensemble": ensemble}
+    _, found = run(tmp_path / "run.h5", potential=Flowing(WATER), record_charges=True, **options)
+    assert found.atomic_charge is not None
+    assert found.atomic_charge.shape == (*found.energy.shape, 3)
+    x = found.position[..., 0]
+    expected = np.array([-0.6, 0.3, 0.3]) + 0.1 * (x - x.mean(axis=2, keepdims=True))
+    np.testing.assert_allclose(found.atomic_charge, expected, rtol=0, atol=1e-15)
+    assert np.ptp(found.atomic_charge, axis=0).min() > 1e-3
+    _, without = run(tmp_path / "without.h5", potential=Flowing(WATER), **options)
+    assert without.atomic_charge is None
+    assert np.array_equal(without.position, found.position)
+    with h5py.File(tmp_path / "without.h5") as file:
+        assert "atomic_charge" not in file
+
+
+def test_charges_that_a_potential_does_not_have_are_refused(tmp_path):
+    springs = Springs(WATER)
+    with pytest.raises(SimulationError, match=r"gives no charges of atoms; .* set simulation.record_charges=false") as caught:
+        run(tmp_path / "run.h5", potential=springs, record_charges=True, replicas=50)
+    assert "\n" not in str(caught.value)
+    assert springs.calls == 1, "no replica was computed in vain"
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(SimulationError, match="record_charges is 'yes'; expected true or false"):
+        run(tmp_path / "run.h5", record_charges="yes")
+
+
+def test_a_run_that_continues_records_what_it_recorded(tmp_path):
+    path, springs = tmp_path / "run.h5", Flowing(WATER)
+    run(path, potential=springs, steps=20)
+    with pytest.raises(SimulationError, match="was run with record_charges=False; found record_charges=True"):
+        run(path, potential=springs, steps=40, resume=True, record_charges=True)
+    run(path, potential=springs, steps=20, overwrite=True, record_charges=True)
+    with pytest.raises(SimulationError, match="was run with record_charges=True; found record_charges=False"):
+        run(path, potential=springs, steps=40, resume=True)
+
+
+@dataclass
+class Interrupted(Flowing):
+    """Flowing springs, and somebody who stops them."""
+
+    def predict(self, molecules: Molecules, forces: bool = True) -> Prediction:
+        if self.calls == 5:
+            raise KeyboardInterrupt
+        return super().predict(molecules, forces)
+
+
+def test_charges_of_the_first_frame_survive_a_restart_at_it(tmp_path):
+    """The point from which this run continues lies before its first frame, which is not computed again."""
+    options = {"replicas": 3, "steps": 20, "record_charges": True}
+    start = [WATER.moved(WATER.position * factor) for factor in (1.0, 1.05, 0.95)]
+    _, whole = run(tmp_path / "whole.h5", Flowing(WATER), start, **options)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run.h5", Interrupted(WATER), start, **options)
+    springs = Flowing(WATER)
+    _, resumed = run(tmp_path / "run.h5", springs, start, resume=True, **options)
+    assert springs.calls == 20
+    assert_same(resumed, whole)
+
+
+def test_a_run_begun_before_there_were_charges_continues(tmp_path):
+    """Restart version 2 and trajectory version 2: no charge, and a record that does not know the setting."""
+    _, whole = run(tmp_path / "whole.h5", steps=60, ensemble="nose_hoover")
+    run(tmp_path / "run.h5", steps=30, ensemble="nose_hoover")
+    restart = tmp_path / "run.restart.npz"
+    with np.load(restart, allow_pickle=False) as file:
+        old = dict(file)
+    identity = json.loads(str(old["identity"]))
+    del old["charge"], identity["record_charges"]
+    np.savez(restart, **(old | {"version": 2, "identity": json.dumps(identity)}))
+    with h5py.File(tmp_path / "run.h5", "r+") as file:
+        file.attrs["version"] = 2
+    with pytest.raises(SimulationError, match="was run with record_charges=False"):
+        run(tmp_path / "run.h5", potential=Flowing(WATER), steps=60, ensemble="nose_hoover", resume=True, record_charges=True)
+    _, longer = run(tmp_path / "run.h5", steps=60, ensemble="nose_hoover", resume=True)
+    assert_same(longer, whole)
 
 
 def test_nve_conserves_energy_momentum_and_angular_momentum(tmp_path):
@@ -258,9 +338,10 @@ for at_call in json.loads(sys.argv[3]):
 def test_killed_and_resumed_is_the_same_run_bit_for_bit(tmp_path, request, ensemble, replicas):
     """SIGKILL in equilibration (33), at its end (61, 62), shortly after it (100), inside blocks of production and at the end."""
     options = {"ensemble": ensemble, "replicas": replicas, "equilibration_steps": 60, "steps": 130, "record_every": 2}
-    options |= {"flush_every": 7}
+    options |= {"flush_every": 7, "record_charges": True}
     calls = [33, 61, 62, 100, 147, 160, 190]
-    _, whole = run(tmp_path / "whole.h5", **options)
+    _, whole = run(tmp_path / "whole.h5", potential=Flowing(WATER), **options)
+    assert whole.atomic_charge is not None
     command = [sys.executable, "-c", RUN, str(request.path.parent), str(tmp_path), json.dumps(calls), json.dumps(options)]
     subprocess.run(command, check=True)
     for at_call in calls:
@@ -270,7 +351,7 @@ def test_killed_and_resumed_is_the_same_run_bit_for_bit(tmp_path, request, ensem
             assert 0 < len(partial.energy) < len(whole.energy)
             assert_same(partial, whole, frames=len(partial.energy))
         # All that the restart needs is on disk: fewer calls than a whole run.
-        springs = Springs(WATER)
+        springs = Flowing(WATER)
         _, resumed = run(path, potential=springs, resume=True, **options)
         assert 190 - at_call <= springs.calls < 190 - at_call + 20
         assert_same(resumed, whole)

@@ -15,7 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from simulation_potentials import WATER, Failing, Springs, settings
+from simulation_potentials import WATER, Failing, Flowing, Springs, settings
 
 from densnet.errors import SimulationError, SpectrumError
 from densnet.simulation.engine import simulate
@@ -34,17 +34,21 @@ def run(path, potential=None, resume=False, **changes):
     return summary, read_trajectory(path)
 
 
-@pytest.mark.parametrize("what", ["force", "energy", "dipole"])
+@pytest.mark.parametrize("what", ["force", "energy", "dipole", "charge"])
 @pytest.mark.parametrize("ensemble", ENSEMBLES)
 def test_one_replica_fails_and_the_others_go_on_bit_for_bit(tmp_path, caplog, what, ensemble):
-    """Call 31 is step 30: its last good state is that of step 29, and it holds NaN from frame 10 (every third step) on."""
-    options = {"replicas": 4, "ensemble": ensemble, "record_every": 3}
-    _, good = run(tmp_path / "good.h5", **options)
+    """Call 31 is step 30: its last good state is that of step 29, and it holds NaN from frame 10 (every third step) on.
+
+    Charges are asked for once more, before the first call.
+    """
+    charges = what == "charge"
+    options = {"replicas": 4, "ensemble": ensemble, "record_every": 3, "record_charges": charges}
+    _, good = run(tmp_path / "good.h5", Flowing(WATER), **options)
     with caplog.at_level(logging.WARNING):
-        summary, found = run(tmp_path / "run.h5", Failing(WATER, what=what, replica=2, at_call=31), **options)
+        summary, found = run(tmp_path / "run.h5", Failing(WATER, what=what, replica=2, at_call=31 + charges), **options)
     assert found.frozen_from.tolist() == [-1, -1, 10, -1]
     assert summary.frozen_replicas == 1
-    for name in SERIES:
+    for name in (*SERIES, *(["atomic_charge"] if charges else [])):
         series, expected = getattr(found, name), getattr(good, name)
         assert len(series) == 34
         assert np.array_equal(series[:, OTHERS], expected[:, OTHERS])

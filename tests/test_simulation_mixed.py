@@ -40,7 +40,8 @@ class Simplices:
         stretch = arm.norm(dim=1) - 2.0
         energy = torch.zeros(molecules.n, dtype=torch.float64).index_add_(0, owner[i], 0.25 * 0.3 * stretch**2)
         force = torch.zeros_like(position).index_add_(0, i, -(0.3 * stretch / arm.norm(dim=1))[:, None] * arm)
-        return prediction(energy, force, molecules.sum(position * molecules.number[:, None]))
+        charge = 0.01 * molecules.number.double() + position[:, 2]
+        return prediction(energy, force, molecules.sum(position * molecules.number[:, None]), charge)
 
 
 def run(path, molecules, resume=False, **changes):
@@ -49,7 +50,7 @@ def run(path, molecules, resume=False, **changes):
 
 
 def test_what_the_file_says(tmp_path):
-    _, found = run(tmp_path / "run.h5", [TRIANGLE, PAIR, FOUR], replicas=5, steps=10)
+    _, found = run(tmp_path / "run.h5", [TRIANGLE, PAIR, FOUR], replicas=5, steps=10, record_charges=True)
     assert found.mixed
     assert found.position.shape == (11, 5, 4, 3)
     assert found.number.tolist() == [[8, 1, 1, 0], [1, 17, 0, 0], [6, 1, 9, 17], [8, 1, 1, 0], [1, 17, 0, 0]]
@@ -59,6 +60,9 @@ def test_what_the_file_says(tmp_path):
     padding = found.number == 0
     assert not found.position[:, padding].any()
     assert not found.velocity[:, padding].any()
+    assert found.atomic_charge is not None
+    expected = np.where(padding, 0.0, 0.01 * found.number + found.position[..., 2])
+    np.testing.assert_allclose(found.atomic_charge, expected, rtol=0, atol=1e-15)
     start = found.molecule(replica=3)
     assert np.array_equal(start.position, TRIANGLE.position)
     assert (start.number.tolist(), start.charge) == ([8, 1, 1], 1)
@@ -135,11 +139,11 @@ def test_drift_is_per_atom_of_each(tmp_path):
 
 
 def test_it_continues_bit_for_bit(tmp_path):
-    options = {"ensemble": "nose_hoover", "replicas": 3, "equilibration_steps": 10}
+    options = {"ensemble": "nose_hoover", "replicas": 3, "equilibration_steps": 10, "record_charges": True}
     _, whole = run(tmp_path / "whole.h5", [TRIANGLE, PAIR], steps=90, **options)
     run(tmp_path / "run.h5", [TRIANGLE, PAIR], steps=40, **options)
     _, longer = run(tmp_path / "run.h5", [TRIANGLE, PAIR], steps=90, resume=True, **options)
-    for name in ("position", "velocity", "energy", "dipole", "conserved"):
+    for name in ("position", "velocity", "energy", "dipole", "conserved", "atomic_charge"):
         assert np.array_equal(getattr(longer, name), getattr(whole, name))
     with pytest.raises(SimulationError, match="was run with molecules="):
         run(tmp_path / "run.h5", [TRIANGLE, FOUR], steps=95, resume=True, **options)

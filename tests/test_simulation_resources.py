@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from simulation_potentials import WATER, Springs, settings
+from simulation_potentials import WATER, Flowing, Springs, settings
 
 from densnet.errors import BasisError, SimulationError, StructureError
 from densnet.simulation import engine, resources, writer
@@ -155,16 +155,18 @@ def test_the_allocator_itself(tmp_path, request):
     assert re.match(r"SimulationError replicas is 12, which need more memory than there is .*; expected at most about 3;", said)
 
 
-def test_a_trajectory_larger_than_the_disk_is_refused(tmp_path, monkeypatch):
-    """1001 frames of 10 replicas: 8 * 10 * (6 * 3 + 6) bytes each; a tenth of it is free."""
-    each = 8 * 10 * 24
+@pytest.mark.parametrize("charges", [False, True])
+def test_a_trajectory_larger_than_the_disk_is_refused(tmp_path, monkeypatch, charges):
+    """1001 frames of 10 replicas: 8 * 10 * (6 * 3 + 6) bytes each, 3 numbers more with charges; a tenth of it is free."""
+    each = 8 * 10 * (27 if charges else 24)
     monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: Usage(0, 0, 100 * each))
-    message = r"will take 0\.00192 GB, 0\.000192 GB are free; .* 1001 frames; .* every 11 steps"
+    sizes = r"0\.00216 GB, 0\.000216" if charges else r"0\.00192 GB, 0\.000192"
+    message = rf"will take {sizes} GB are free; .* 1001 frames; .* every 11 steps"
     with pytest.raises(SimulationError, match=message) as caught:
-        run(tmp_path / "run.h5", steps=1000, replicas=10, flush_every=7)
+        run(tmp_path / "run.h5", Flowing(WATER), steps=1000, replicas=10, flush_every=7, record_charges=charges)
     assert "or simulate 100 frames" in one_line(caught)
     assert not list(tmp_path.iterdir())
-    run(tmp_path / "run.h5", steps=1000, record_every=11, replicas=10, flush_every=7)
+    run(tmp_path / "run.h5", Flowing(WATER), steps=1000, record_every=11, replicas=10, flush_every=7, record_charges=charges)
     assert 91 * each < (tmp_path / "run.h5").stat().st_size < 91 * each + 20000
 
 

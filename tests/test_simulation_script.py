@@ -84,6 +84,7 @@ def test_the_same_dynamics_on_a_reference_method(tmp_path, monkeypatch, choice, 
     assert run.energy.shape == (13, 2)
     at = Molecules.of([Molecule(run.number, run.position[-1, r]) for r in range(2)])
     expected = fresh.predict(at)
+    assert expected.charge is None
     np.testing.assert_allclose(run.energy[-1], expected.energy, rtol=0, atol=1e-8)
     assert run.dipole is not None
     np.testing.assert_allclose(run.dipole[-1], expected.dipole, rtol=0, atol=1e-4)  # a warm SCF stops elsewhere
@@ -107,6 +108,7 @@ def test_the_levels_of_theory_are_those_of_the_labels():
     [
         (["potential=xtb", "molecule=water", "charge=1"], "9 electrons"),
         (["potential=kohn_sham", "level.xc=nonsense", "molecule=water"], "functional nonsense is unknown"),
+        (["potential=xtb", "molecule=water", "simulation.record_charges=true"], "gives no charges of atoms"),
         (["potential=xbt", "molecule=water"], "did you mean 'xtb'?"),
         (["model=no/such/model", "molecule=water"], "no/such/model"),
         (["model=m", "molecule=watr"], "watr"),

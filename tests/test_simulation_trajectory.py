@@ -50,7 +50,7 @@ def test_what_is_written_is_read(tmp_path, frames):
     assert np.array_equal(trajectory.number, HEADER.number)
     assert np.array_equal(trajectory.mass, HEADER.mass)
     with h5py.File(path) as file:
-        assert (file.attrs["schema"], file.attrs["version"], file.attrs["units"]) == ("densnet/trajectory", 2, "atomic")
+        assert (file.attrs["schema"], file.attrs["version"], file.attrs["units"]) == ("densnet/trajectory", 3, "atomic")
         assert {file[name].dtype for name in SERIES} == {np.dtype("f8")}
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.h5"]
 
@@ -120,6 +120,32 @@ def test_a_thermostat_that_conserves_nothing_writes_no_such_series(tmp_path):
     trajectory = read_trajectory(tmp_path / "run.h5")
     assert trajectory.conserved is None
     assert_frames(trajectory, 3, SERIES[:5])
+
+
+def test_charges_of_atoms(tmp_path):
+    """Written when asked for, read, taken over by a run that continues, left out with a replica, missed where they are not."""
+    path, options = tmp_path / "run.h5", {"conserved": True, "charges": True}
+    charges = [np.arange(6.0).reshape(3, 2) + 10.0 * index for index in range(7)]
+    with TrajectoryWriter(path, HEADER, 3, 4, **options) as writer:
+        for index in range(6):
+            writer.append(replace(frame(index), atomic_charge=charges[index]))
+    with TrajectoryWriter(path, HEADER, 3, 4, keep=6, **options) as writer:
+        writer.freeze(np.array([1]))
+        lost = lose(1, frame(6))
+        charges[6][1] = np.nan
+        writer.append(replace(lost, atomic_charge=charges[6]))
+    trajectory = read_trajectory(path)
+    assert trajectory.atomic_charge is not None
+    assert np.array_equal(trajectory.atomic_charge, charges, equal_nan=True)
+    assert np.array_equal(trajectory.survivors().atomic_charge, np.array(charges)[:, [0, 2]])
+    with h5py.File(path, "r+") as file:
+        file["atomic_charge"][3, 0, 1] = np.nan
+    with pytest.raises(DataError, match="frame 3 is not finite"):
+        read_trajectory(path)
+    write(tmp_path / "without.h5", 6)
+    assert read_trajectory(tmp_path / "without.h5").atomic_charge is None
+    with pytest.raises(DataError, match="has no dataset 'atomic_charge'"):
+        TrajectoryWriter(tmp_path / "without.h5", HEADER, 3, 4, keep=6, **options)
 
 
 def version_1(path) -> None:
@@ -276,7 +302,7 @@ def spoil(path, kind: str) -> None:
             if kind == "foreign":
                 file.attrs["schema"] = "densnet/labels"
             elif kind == "future":
-                file.attrs["version"] = 3
+                file.attrs["version"] = 4
             elif kind == "no energy":
                 del file["energy"]
             elif kind == "no time step":
@@ -299,7 +325,7 @@ def spoil(path, kind: str) -> None:
         ("empty", "cannot be read"),
         ("missing", "does not exist"),
         ("foreign", "has schema 'densnet/labels'; expected 'densnet/trajectory'"),
-        ("future", "has version 3"),
+        ("future", "has version 4"),
         ("no energy", "no dataset 'energy'"),
         ("no time step", "cannot be read"),
         ("NaN", "frame 4 is not finite"),
@@ -329,7 +355,7 @@ def test_a_broken_restart_file_is_refused(tmp_path, content):
 
 def test_a_restart_file_of_another_version_is_refused(tmp_path):
     np.savez(tmp_path / "run.restart.npz", schema="densnet/restart", version=1, position=np.zeros(3))
-    with pytest.raises(DataError, match="is densnet/restart version 1; expected densnet/restart version 2; continue with"):
+    with pytest.raises(DataError, match="is densnet/restart version 1; expected densnet/restart version 2 or 3; continue with"):
         read_restart(tmp_path / "run.restart.npz")
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.data import atomic_masses
-from simulation_potentials import WATER, Springs, settings
+from simulation_potentials import WATER, Flowing, Springs, settings
 
 from densnet.errors import ConfigError, StructureError
 from densnet.model.checkpoint import load_model
@@ -80,6 +80,20 @@ def test_charge_and_refusals(torch_sim) -> None:
     periodic.pbc = True
     with pytest.raises(StructureError, match="periodic"):
         model(periodic)
+
+
+def test_charges_of_atoms(torch_sim) -> None:
+    """In e, kept as an atom extra; a potential without them says nothing."""
+    from densnet.simulation.torchsim import DensNetModel
+
+    both = [WATER, WATER.moved(WATER.position * 1.1)]
+    state, expected = state_of(torch_sim, *both), Flowing(WATER).predict(Molecules.of(both)).charge
+    assert expected is not None
+    found = DensNetModel(Flowing(WATER))(state)
+    assert found["charges"].tolist() == pytest.approx(expected.tolist(), abs=1e-12)
+    state.store_model_extras(found)
+    assert state.charges.shape == (6,)
+    assert "charges" not in DensNetModel(Springs(WATER))(state_of(torch_sim, *both))
 
 
 def test_the_same_trajectory_as_densnet(torch_sim, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Compiled evaluation of a model: the whole pass R -> rho -> E, F, dipole as one graph with dynamic atom and edge counts.
+"""Compiled evaluation of a model: the whole pass R -> rho -> E, F, dipole, charges as one graph, dynamic atom and edge counts.
 
 A compiled graph is trusted only after it gave what the model itself gives: once per kind of call its forces (inference) or
 the gradients of every parameter (training, densnet.training.compiled_step) are compared. If they differ, or nothing can be
@@ -90,7 +90,8 @@ class CompiledModel:
         molecules = Molecules(number, position, charge, molecule, charge.shape[0])
         found = self.model.evaluate(molecules, source, target, forces=True)
         assert found.force is not None
-        outputs = found.energy, found.force, found.dipole, found.density.coefficient, found.density.exponent
+        assert found.charge is not None
+        outputs = found.energy, found.force, found.dipole, found.density.coefficient, found.density.exponent, found.charge
         return tuple(x.detach() for x in outputs)
 
     def predict(self, molecules: Molecules, forces: bool = True) -> Prediction:
@@ -104,8 +105,8 @@ class CompiledModel:
             )
         except Exception as error:  # whatever a compiler may raise; the eager pass tells what is wrong with the input
             return self._give_up(molecules, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
-        energy, force, dipole, coefficient, exponent = (t.detach() for t in found)
-        prediction = Prediction(energy, force, dipole, Density(coefficient, exponent))
+        energy, force, dipole, coefficient, exponent, charge = (t.detach() for t in found)
+        prediction = Prediction(energy, force, dipole, Density(coefficient, exponent), charge)
         if (molecules.n == 1) not in self._checked:
             eager = self.model.predict(molecules)
             problem = disagreement(prediction, eager)
@@ -124,8 +125,11 @@ def disagreement(found: Prediction, expected: Prediction) -> str:
     """What is wrong with the compiled prediction, empty if nothing is."""
     assert found.force is not None
     assert expected.force is not None
+    assert found.charge is not None
+    assert expected.charge is not None
     unit = max(1.0, float(expected.force.abs().max()))
-    for name, a, b in (("forces", found.force, expected.force), ("dipole", found.dipole, expected.dipole)):
+    of_forces, of_dipole = (found.force, expected.force), (found.dipole, expected.dipole)
+    for name, (a, b) in (("forces", of_forces), ("dipole", of_dipole), ("charges", (found.charge, expected.charge))):
         worst = float((a - b).abs().max())
         if not worst <= FORCE_TOLERANCE * unit:
             return f"its {name} differ from the eager ones by {worst:.1e}; expected at most {FORCE_TOLERANCE * unit:.0e}"

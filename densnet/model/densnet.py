@@ -1,4 +1,4 @@
-"""The whole chain R -> rho -> E -> F, with the dipole of the density in the same pass."""
+"""The whole chain R -> rho -> E -> F, with dipole and charges of the density in the same pass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from densnet.data.neighbours import Edges, SkinList, neighbours
 from densnet.errors import ModelError
 from densnet.model.density import DensityNetwork
 from densnet.model.energy import EnergyNetwork
-from densnet.observables.multipoles import dipole
+from densnet.observables.multipoles import charges_and_dipole
 from densnet.structures import Density, Molecules, Prediction
 
 SKIN = 1.0  # bohr; dynamics at 300 K makes a new list every ten steps or so
@@ -60,9 +60,9 @@ class DensNet(nn.Module):
         with torch.set_grad_enabled(forces or torch.is_grad_enabled()):
             edges = self.density.edges(molecules.position, source, target, self.density.dtype)
             density = self.density(molecules, edges)
-            moment = dipole(molecules, density, self.basis.multiplicity)
+            charge, moment = charges_and_dipole(molecules, density, self.basis.multiplicity)
             if self.energy is None:
-                return Prediction(moment.new_full((molecules.n,), torch.nan), None, moment, density)
+                return Prediction(moment.new_full((molecules.n,), torch.nan), None, moment, density, charge)
             if not self.density.edges.covers(self.energy.edges):
                 edges = self.energy.edges(molecules.position, source, target, self.energy.dtype)
             energy = self.energy(molecules, density, edges)
@@ -71,13 +71,13 @@ class DensNet(nn.Module):
                 force = -torch.autograd.grad(
                     energy.sum(), molecules.position, create_graph=create_graph, retain_graph=create_graph
                 )[0]
-        return Prediction(energy, force, moment, density)
+        return Prediction(energy, force, moment, density, charge)
 
     def density_only(self, molecules: Molecules) -> Prediction:
-        """Density and dipole; energy NaN, force None."""
+        """Density, dipole and charges; energy NaN, force None."""
         density = self.density(molecules)
-        moment = dipole(molecules, density, self.basis.multiplicity)
-        return Prediction(moment.new_full((molecules.n,), torch.nan), None, moment, density)
+        charge, moment = charges_and_dipole(molecules, density, self.basis.multiplicity)
+        return Prediction(moment.new_full((molecules.n,), torch.nan), None, moment, density, charge)
 
     def predict(self, molecules: Molecules, forces: bool = True) -> Prediction:
         """Evaluation without a graph: everything detached. Raises ModelError if there is no energy network."""
@@ -87,5 +87,5 @@ class DensNet(nn.Module):
         with torch.enable_grad() if forces else torch.no_grad():
             result = self.evaluate(molecules, edges.source, edges.target, forces)
         density = Density(result.density.coefficient.detach(), result.density.exponent.detach())
-        force = None if result.force is None else result.force.detach()
-        return Prediction(result.energy.detach(), force, result.dipole.detach(), density)
+        force, charge = (None if x is None else x.detach() for x in (result.force, result.charge))
+        return Prediction(result.energy.detach(), force, result.dipole.detach(), density, charge)

@@ -200,8 +200,13 @@ class Interaction(nn.Module):
 
     def forward(self, h: Tensor, edges: EdgeFeatures) -> Tensor:
         """h: (N, dim_in, channels) -> (N, dim_out, channels); the harmonics of the edges go up to this layer's lmax_edge."""
-        # The envelope makes every message vanish smoothly at the cutoff, whatever the biases of the radial network.
-        weight = self.radial(edges.radial).view(-1, self.n_paths, self.channels) * (edges.envelope * self.scale)[:, :, None]
+        # The envelope makes every message vanish smoothly at the cutoff, whatever the biases of the radial network; it enters
+        # before the last map, which has no bias, where there is least to multiply.
+        *inner, last = self.radial
+        functions = edges.radial
+        for step in inner:
+            functions = step(functions)
+        weight = last(functions * (edges.envelope * self.scale)).view(-1, self.n_paths, self.channels)
         outputs = []
         for after, block in zip(self.after, self.message(self.before(h), edges.harmonics, weight, edges.source)):
             total = block.new_zeros((h.shape[0], *block.shape[1:])).index_add_(0, edges.target, block)

@@ -48,12 +48,20 @@ def _slots(density: Density, multiplicity: tuple[int, ...], l: int) -> tuple[Ten
 
 
 def atomic_electrons(density: Density, multiplicity: tuple[int, ...]) -> Tensor:
-    """(N,) integral of the deformation carried by the functions of every atom, e. Not a partial charge by itself: how
-
-    density is shared between neighbouring centres depends on the basis.
-    """
+    """(N,) integral of the deformation carried by the functions of every atom, e."""
     c, a = _slots(density, multiplicity, 0)
     return (c[:, :, 0] * moments.monopole(a)).sum(1)
+
+
+def atomic_charges(density: Density, multiplicity: tuple[int, ...]) -> Tensor:
+    """(N,) charges of the atom-centred functions, e: Z_A minus the electrons in the free atom and all functions of atom A.
+
+    With a model's density they sum to the charge of the molecule exactly, follow the nuclei smoothly, and with the atomic dipoles
+    of the same functions give the exact dipole. But they are a partition by basis functions, like Mulliken's: a wide function of
+    one atom describes density around its neighbours, so another basis gives other charges, and no size or sign is sure. Take
+    their change along a trajectory of one model; charges to quote or compare are Hirshfeld's or those fitted to the potential.
+    """
+    return -atomic_electrons(density, multiplicity)
 
 
 def electrons(molecules: Molecules, density: Density, multiplicity: tuple[int, ...]) -> Tensor:
@@ -71,11 +79,16 @@ def _atomic_dipole(density: Density, multiplicity: tuple[int, ...]) -> Tensor:
 
 def dipole(molecules: Molecules, density: Density, multiplicity: tuple[int, ...]) -> Tensor:
     """(B, 3) dipole, e*bohr, origin at the coordinate origin; for ions at the centre of nuclear charge."""
-    position = molecules.position.to(torch.float64)
-    moved = atomic_electrons(density, multiplicity)[:, None] * position + _atomic_dipole(density, multiplicity)
+    return charges_and_dipole(molecules, density, multiplicity)[1]
+
+
+def charges_and_dipole(molecules: Molecules, density: Density, multiplicity: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """`atomic_charges` (N,) and `dipole` (B, 3), which is made of them: sum_A q_A R_A - p_A, p_A the integral of (r - R_A) d."""
+    charge, position = atomic_charges(density, multiplicity), molecules.position.to(torch.float64)
+    moved = charge[:, None] * position - _atomic_dipole(density, multiplicity)
     z = molecules.number.to(torch.float64)
     centre = molecules.sum(z[:, None] * position) / molecules.sum(z)[:, None]
-    return -molecules.sum(moved) - molecules.charge.to(torch.float64)[:, None] * centre
+    return charge, molecules.sum(moved) - molecules.charge.to(torch.float64)[:, None] * centre
 
 
 def quadrupole(molecules: Molecules, density: Density, basis: Basis) -> Tensor:

@@ -165,7 +165,8 @@ def _separate(prediction: Prediction, molecules: list[Molecule]) -> list[Predict
         atoms = slice(start, start := start + len(molecule.number))
         force = None if prediction.force is None else prediction.force[atoms]
         density = Density(prediction.density.coefficient[atoms], prediction.density.exponent[atoms])
-        out.append(Prediction(prediction.energy[b : b + 1], force, prediction.dipole[b : b + 1], density))
+        charge = None if prediction.charge is None else prediction.charge[atoms]
+        out.append(Prediction(prediction.energy[b : b + 1], force, prediction.dipole[b : b + 1], density, charge))
     return out
 
 

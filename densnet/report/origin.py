@@ -15,7 +15,7 @@ from densnet.report.blocks import Block, Fold, Section, columns
 from densnet.report.parts import Part
 from densnet.report.records import record, settings
 from densnet.report.sources import Source, find, read
-from densnet.simulation.trajectory import check_schema, dataset, opened
+from densnet.simulation.trajectory_file import check_schema, dataset, opened
 from densnet.units import FS_PER_AU, PS_PER_AU
 
 HYDRA = ".hydra/config.yaml"

@@ -15,13 +15,14 @@ from densnet.units import ANGSTROM_PER_BOHR, E_ANGSTROM_PER_AU, EV_PER_ANGSTROM_
 
 
 class DensNetCalculator(Calculator):
-    """energy (eV), forces (eV/angstrom) and dipole (e*angstrom) of a molecule in vacuum for ASE.
+    """energy (eV), forces (eV/angstrom), dipole (e*angstrom) and charges (e) of a molecule in vacuum for ASE.
 
-    The total charge is atoms.info["charge"], 0 if absent. The dipole of an ion is about its centre of nuclear charge.
+    The total charge is atoms.info["charge"], 0 if absent. The dipole of an ion is about its centre of nuclear charge. The charges
+    are those of the atom-centred functions (densnet.observables.multipoles.atomic_charges); a method without them has none.
     device: where the model lives. Raises StructureError for periodic atoms, a charge that is not whole, or overlapping atoms.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "forces", "dipole"]
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces", "dipole", "charges"]
 
     def __init__(self, model: Potential, device: str = "cpu", **options: Any) -> None:
         super().__init__(**options)
@@ -50,6 +51,8 @@ class DensNetCalculator(Calculator):
             "forces": prediction.force.cpu().numpy().astype(np.float64) * EV_PER_ANGSTROM_PER_AU,
             "dipole": prediction.dipole[0].cpu().numpy().astype(np.float64) * E_ANGSTROM_PER_AU,
         }
+        if prediction.charge is not None:
+            self.results["charges"] = prediction.charge.cpu().numpy().astype(np.float64)
 
 
 def _charge(atoms: Atoms) -> int:

@@ -18,7 +18,7 @@ from densnet.simulation.health import Health, Watch
 from densnet.simulation.integrators import Integrator, LangevinBAOAB, State, VelocityVerlet
 from densnet.simulation.nose_hoover import NoseHoover
 from densnet.simulation.replicas import Potential, Replicas
-from densnet.simulation.request import check_request, check_same, dealt, failures_in_one_line, identity_of
+from densnet.simulation.request import check_charges, check_request, check_same, dealt, failures_in_one_line, identity_of
 from densnet.simulation.resources import check_disk, first_evaluation
 from densnet.simulation.restart import Restart, read_restart, restart_path, write_restart
 from densnet.simulation.settings import SimulationSettings
@@ -61,7 +61,7 @@ def simulate(
     path, molecules = Path(path), [molecule] if isinstance(molecule, Molecule) else molecule
     with failures_in_one_line(path):
         check_request(path, resume, overwrite)
-        replicas = Replicas(potential, dealt(molecules, settings.replicas), device)
+        replicas = Replicas(potential, dealt(molecules, settings.replicas), device, settings.record_charges)
         return Run(replicas, settings, path, resume, model).to_the_end(progress)
 
 
@@ -88,7 +88,8 @@ class Run:
         # A file that is continued is copied first and takes the place of the old one then.
         frames = max(settings.steps // settings.record_every + 1 - point.frames, point.frames)
         size = (settings.replicas, replicas.start.shape[1])
-        check_disk(path, frames, *size, settings.record_every, block_length(*size, settings.flush_every))
+        block, charges = block_length(*size, settings.flush_every), settings.record_charges
+        check_disk(path, frames, *size, settings.record_every, block, charges)
         if not resume or not restart_path(path).exists():
             with not_in_use(path):
                 write_restart(restart_path(path), point)
@@ -97,7 +98,7 @@ class Run:
         self.started = perf_counter() - point.wall_s
         self.writer = TrajectoryWriter(
             path, self._header(model), settings.replicas, settings.flush_every, point.frames,
-            conserved=settings.ensemble != "langevin", frozen_from=point.frozen_from,
+            conserved=settings.ensemble != "langevin", charges=charges, frozen_from=point.frozen_from,
         )  # fmt: skip
 
     def to_the_end(self, progress: bool) -> RunSummary:
@@ -142,9 +143,12 @@ class Run:
         kelvin = kinetic_temperature(state.velocity, self.replicas.mass, self.freedom)
         scalars = [state.evaluation.energy, kelvin] + ([] if conserved is None else [conserved])
         columns = [torch.stack(scalars, dim=1), state.evaluation.dipole, state.position.flatten(1), state.velocity.flatten(1)]
+        if state.evaluation.charge is not None:
+            columns.append(state.evaluation.charge)
         table = torch.where(self.health.alive[:, None], torch.cat(columns, dim=1), torch.nan).cpu().numpy()
         self._look(~np.isnan(table[:, 0]))
-        values, dipole, position, velocity = np.split(table, np.cumsum([column.shape[1] for column in columns])[:-1], axis=1)
+        parts = np.split(table, np.cumsum([column.shape[1] for column in columns])[:-1], axis=1)
+        values, dipole, position, velocity, *charge = parts
         shape = state.position.shape
         self.writer.append(
             Frame(
@@ -154,6 +158,7 @@ class Run:
                 dipole=dipole,
                 kinetic_temperature=values[:, 1],
                 conserved=None if conserved is None else values[:, 2],
+                atomic_charge=charge[0] if charge else None,
             )
         )
 
@@ -184,6 +189,7 @@ class Run:
         """The first restart point: geometries given, thermal velocities. Raises SimulationError if a replica is unwell there."""
         settings, replicas = self.settings, self.replicas
         self.step, self.started = -settings.equilibration_steps, perf_counter()
+        check_charges(replicas)
         evaluation = first_evaluation(replicas, replicas.start)
         thermal = maxwell_boltzmann(replicas.mass, settings.temperature, settings.replicas, self.generator)
         self.state = self._resting(State(replicas.start, thermal, evaluation))

@@ -60,6 +60,8 @@ class Watch:
         jump = after.evaluation.energy - before.evaluation.energy
         kelvin = kinetic_temperature(after.velocity, self.mass, self.freedom)
         finite = after.evaluation.dipole.sum(dim=-1).isfinite()
+        if after.evaluation.charge is not None:
+            finite = finite & after.evaluation.charge.sum(dim=-1).isfinite()
         # Comparisons with NaN are false, so that a replica has to prove that it is healthy.
         good = (jump.abs() <= self.settings.energy_jump_limit) & (kelvin <= self.settings.temperature_limit) & finite
         return Health(good, torch.full_like(self.freedom, step), jump, kelvin)
@@ -69,6 +71,7 @@ class Watch:
         settings, step = self.settings, int(health.step[replica])
         jump, kelvin = health.jump[replica].item() * EV_PER_HARTREE, health.kelvin[replica].item()
         inside = abs(jump) <= settings.max_energy_jump_ev and kelvin <= settings.temperature_limit
+        unsound = "dipole or charges" if settings.record_charges else "dipole"
         if step + settings.equilibration_steps <= EARLY:
             advice = "so soon after the start the time step is too large or the start is strained: try a time step below"
             advice = f"{advice} {settings.time_step_fs:g} fs, or relax the start"
@@ -76,7 +79,7 @@ class Watch:
             advice = f"try a time step below {settings.time_step_fs:g} fs, or a start nearer to the training geometries"
         return (
             f"step {step}, replica {replica}: energy changed by {jump:.3g} eV in one step, temperature {kelvin:.3g} K"
-            f"{', dipole not finite' if inside else ''}; expected at most {settings.max_energy_jump_ev:g} eV and "
+            f"{f', {unsound} not finite' if inside else ''}; expected at most {settings.max_energy_jump_ev:g} eV and "
             f"{settings.temperature_limit:g} K; {advice}"
         )
 
@@ -91,5 +94,6 @@ def select(mask: Tensor, first: State, second: State) -> State:
     if first.chain is not None and second.chain is not None:
         chain = Chain(pick(first.chain.position, second.chain.position), pick(first.chain.velocity, second.chain.velocity))
     one, other = first.evaluation, second.evaluation
-    evaluation = Evaluation(pick(one.energy, other.energy), pick(one.force, other.force), pick(one.dipole, other.dipole))
+    charge = None if one.charge is None or other.charge is None else pick(one.charge, other.charge)
+    evaluation = Evaluation(pick(one.energy, other.energy), pick(one.force, other.force), pick(one.dipole, other.dipole), charge)
     return State(pick(first.position, second.position), pick(first.velocity, second.velocity), evaluation, chain)

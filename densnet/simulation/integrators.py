@@ -22,11 +22,15 @@ from densnet.units import BOLTZMANN
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the potential says about R geometries. energy: (R,) hartree; force: (R, N, 3) hartree/bohr; dipole: (R, 3) e*bohr."""
+    """What the potential says about R geometries. energy: (R,) hartree; force: (R, N, 3) hartree/bohr; dipole: (R, 3) e*bohr;
+
+    charge: (R, N) e of the atoms, or None if nobody wants them.
+    """
 
     energy: Tensor
     force: Tensor
     dipole: Tensor
+    charge: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ everything is in atomic units:
                                                               and B times n, extras[n]
     EXIT
 
-The extras are JSON, {"dipole": [x, y, z]} in e bohr, which i-PI writes with <trajectory ... extra_type="dipole"> extras. The
-virial is zero: molecules are in vacuum, and the cell is not looked at.
+The extras are JSON, {"dipole": [x, y, z], "charges": [q of every atom]} in e bohr and e, which i-PI writes with <trajectory ...
+extra_type="dipole"> extras; charges are those of the atom-centred functions, absent if the potential has none. The virial is
+zero: molecules are in vacuum, and the cell is not looked at.
 """
 
 from __future__ import annotations
@@ -67,14 +68,17 @@ class Evaluator:
         assert prediction.force is not None
         energy = prediction.energy.double().cpu().numpy()
         force = prediction.force.double().cpu().numpy().reshape(position.shape)
-        dipole = prediction.dipole.double().cpu().numpy()
+        extras = {"dipole": prediction.dipole.double().cpu().numpy()}
+        if prediction.charge is not None:
+            extras["charges"] = prediction.charge.double().cpu().numpy().reshape(position.shape[:2])
         for b in range(len(position)):
-            if not (np.isfinite(energy[b]) and np.isfinite(force[b]).all() and np.isfinite(dipole[b]).all()):
+            if not all(np.isfinite(part[b]).all() for part in (energy, force, *extras.values())):
                 raise SimulationError(
-                    f"energy, force or dipole of structure {b} is not finite (energy {energy[b]:.6g} hartree); expected numbers; "
-                    "try a smaller time step, or a start nearer to the training geometries"
+                    f"energy, force, dipole or a charge of structure {b} is not finite (energy {energy[b]:.6g} hartree); "
+                    "expected numbers; try a smaller time step, or a start nearer to the training geometries"
                 )
-        return [Answer(float(e), f, json.dumps({"dipole": mu.tolist()})) for e, f, mu in zip(energy, force, dipole)]
+        more = [json.dumps({name: part[b].tolist() for name, part in extras.items()}) for b in range(len(position))]
+        return [Answer(float(e), f, text) for e, f, text in zip(energy, force, more)]
 
     def check(self, n: int) -> None:
         """Raises SimulationError unless n is the number of atoms of the molecule."""
@@ -217,10 +221,10 @@ def main(arguments: list[str] | None = None) -> None:
     """The program; a mistake ends as `error: ...` with exit code 2."""
     parser = argparse.ArgumentParser(
         prog="python -m densnet.simulation.ipi",
-        description="Energies, forces and dipoles of a trained model for i-PI, through its socket. Start i-pi first.",
+        description="Energies, forces, dipoles and charges of a trained model for i-PI, through its socket. Start i-pi first.",
         epilog="The input file of i-PI has <ffsocket mode='unix' name='densnet'> <address>densnet</address> </ffsocket>, pbc "
         "left at false. <batch_size>32</batch_size> in it sends 32 beads at once. Dipoles (e bohr) of every bead: "
-        "<trajectory filename='dipole' stride='1' extra_type='dipole'> extras </trajectory>.",
+        "<trajectory filename='dipole' stride='1' extra_type='dipole'> extras </trajectory>; charges (e) likewise.",
     )
     parser.add_argument("model", help="folder of a trained model")
     parser.add_argument("molecule", help="the molecule by name or geometry file; atoms in i-PI's order")

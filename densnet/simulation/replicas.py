@@ -26,13 +26,15 @@ class Potential(Protocol):
 class Replicas:
     """The potential of R molecules as a function of position (R, N, 3); N atoms are those of the largest.
 
-    number: (R, N) nuclear charges; mass: (R, N) electron masses; both 0 where a smaller molecule is padded, whose positions and
-    forces are 0 there. start: (R, N, 3) bohr; atoms, n_rotations: (R,), rotational degrees of freedom as the first geometry of
-    each molecule has them; mixed: whether the molecules differ.
+    charges: whether charges of the atoms are wanted. number: (R, N) nuclear charges; mass: (R, N) electron masses; both 0 where a
+    smaller molecule is padded, whose positions, forces and charges are 0 there. start: (R, N, 3) bohr; atoms, n_rotations: (R,),
+    rotational degrees of freedom as the first geometry of each molecule has them; mixed: whether the molecules differ.
     """
 
-    def __init__(self, potential: Potential, molecules: list[Molecule], device: torch.device | str) -> None:
-        self.potential, self.molecules, self.batch = potential, molecules, Molecules.of(molecules, device)
+    def __init__(
+        self, potential: Potential, molecules: list[Molecule], device: torch.device | str, charges: bool = False
+    ) -> None:
+        self.potential, self.molecules, self.batch, self.charges = potential, molecules, Molecules.of(molecules, device), charges
         kinds = [kind(molecule) for molecule in molecules]
         self.mixed = len(set(kinds)) > 1
         sizes = np.array([molecule.number.size for molecule in molecules])
@@ -60,14 +62,27 @@ class Replicas:
         flat = position.reshape(-1, 3)
         prediction = self.potential.predict(self.batch.at(flat if self._real is None else flat[self._real]), forces=True)
         assert prediction.force is not None
-        force = prediction.force.double()
-        if self._real is not None:
-            force = torch.zeros_like(flat).index_copy_(0, self._real, force)
-        return Evaluation(prediction.energy.double(), force.view_as(position), prediction.dipole.double())
+        force, charge = self._padded(prediction.force), None
+        if self.charges:
+            assert prediction.charge is not None
+            charge = self._padded(prediction.charge).view(position.shape[:2])
+        return Evaluation(prediction.energy.double(), force.view_as(position), prediction.dipole.double(), charge)
+
+    def _padded(self, per_atom: Tensor) -> Tensor:
+        """(R * N, ...) of a quantity of the real atoms, 0 elsewhere."""
+        per_atom = per_atom.double()
+        if self._real is None:
+            return per_atom
+        return per_atom.new_zeros((self.number.numel(), *per_atom.shape[1:])).index_copy_(0, self._real, per_atom)
+
+    def give_charges(self) -> bool:
+        """Whether the potential has charges of atoms, asked for the first of the molecules."""
+        first = Molecules.of(self.molecules[:1], self.mass.device)
+        return self.potential.predict(first, forces=False).charge is not None
 
     def first(self, count: int) -> Replicas:
         """The first few of them."""
-        return Replicas(self.potential, self.molecules[:count], self.mass.device)
+        return Replicas(self.potential, self.molecules[:count], self.mass.device, self.charges)
 
 
 def kind(molecule: Molecule) -> tuple[bytes, int]:

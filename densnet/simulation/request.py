@@ -20,6 +20,8 @@ from densnet.structures import Molecule
 
 log = logging.getLogger(__name__)
 
+# Settings that are younger than the oldest restart files, with what those mean.
+YOUNG = {"record_charges": False}
 # Settings that a run that continues may change.
 FREE = ("steps", "flush_every", "max_energy_jump_ev", "max_temperature")
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -60,6 +62,15 @@ def dealt(molecules: list[Molecule], replicas: int) -> list[Molecule]:
     return start
 
 
+def check_charges(replicas: Replicas) -> None:
+    """Raises SimulationError if charges are to be recorded and the potential has none, before it computes all replicas."""
+    if replicas.charges and not replicas.give_charges():
+        raise SimulationError(
+            "record_charges is true and the potential gives no charges of atoms; expected a trained model (potential=densnet); "
+            "set simulation.record_charges=false"
+        )
+
+
 def identity_of(settings: SimulationSettings, replicas: Replicas) -> dict[str, object]:
     """What a run that continues must share."""
     same: dict[str, object] = {key: value for key, value in asdict(settings).items() if key not in FREE}
@@ -74,7 +85,7 @@ def identity_of(settings: SimulationSettings, replicas: Replicas) -> dict[str, o
 def check_same(point: Restart, identity: dict[str, object], settings: SimulationSettings, path: Path) -> None:
     """Raises SimulationError if the run in `path` is another one or longer than asked, DataError if its frames are gone."""
     for key, value in identity.items():
-        found = point.identity.get(key)
+        found = point.identity.get(key, YOUNG.get(key))
         if found != value:
             was, now = (f"{key}={_short(content)}" for content in (found, value))
             raise SimulationError(

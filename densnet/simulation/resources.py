@@ -52,9 +52,9 @@ def first_evaluation(replicas: Replicas, position: Tensor) -> Evaluation:
     raise SimulationError(_too_many(replicas, f"more memory than there is ({reason})", _that_fit(replicas)))
 
 
-def check_disk(path: Path, frames: int, replicas: int, atoms: int, record_every: int, block: int) -> None:
+def check_disk(path: Path, frames: int, replicas: int, atoms: int, record_every: int, block: int, charges: bool = False) -> None:
     """Raises SimulationError if so many more frames, in blocks of so many, do not fit on the disk of `path`."""
-    each = 8 * replicas * (6 * atoms + 6)
+    each = 8 * replicas * ((7 if charges else 6) * atoms + 6)
     free, need = shutil.disk_usage(path.parent).free, -(-frames // block) * block * each
     if need > free:
         raise SimulationError(

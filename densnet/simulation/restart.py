@@ -17,7 +17,7 @@ from densnet.files import replacing
 from densnet.simulation.health import Health
 from densnet.simulation.integrators import Chain, Evaluation, State
 
-SCHEMA, VERSION = "densnet/restart", 2
+SCHEMA, VERSION, READABLE = "densnet/restart", 3, (2, 3)
 STATE = ("position", "velocity", "energy", "force", "dipole", "chain_position", "chain_velocity")
 HEALTH = ("alive", "frozen_step", "frozen_jump", "frozen_kelvin")
 KEYS = (*STATE, *HEALTH, "frozen_from", "generator", "step", "frames", "wall_s", "identity")
@@ -52,6 +52,7 @@ def write_restart(path: Path, restart: Restart) -> None:
     state, health = restart.state, restart.health
     nothing = state.position.new_zeros((len(health.alive), 0))
     chain = state.chain or Chain(nothing, nothing)
+    charge = nothing if state.evaluation.charge is None else state.evaluation.charge
     evaluation = (state.evaluation.energy, state.evaluation.force, state.evaluation.dipole)
     tensors = (state.position, state.velocity, *evaluation, chain.position, chain.velocity)
     tensors += (health.alive, health.step, health.jump, health.kelvin)
@@ -62,6 +63,7 @@ def write_restart(path: Path, restart: Restart) -> None:
             schema=SCHEMA,
             version=VERSION,
             **arrays,
+            charge=charge.cpu().numpy(),
             frozen_from=restart.frozen_from,
             generator=restart.generator.numpy(),
             step=restart.step,
@@ -78,20 +80,22 @@ def read_restart(path: Path, device: torch.device | str = "cpu") -> Restart:
     try:
         with np.load(path, allow_pickle=False) as file:
             schema, version = str(file["schema"]), int(file["version"])
-            if (schema, version) != (SCHEMA, VERSION):
+            if schema != SCHEMA or version not in READABLE:
                 raise DataError(
-                    f"{path} is {schema} version {version}; expected {SCHEMA} version {VERSION}; "
+                    f"{path} is {schema} version {version}; expected {SCHEMA} version {' or '.join(map(str, READABLE))}; "
                     "continue with the densnet release that wrote it, or start anew"
                 )
             data = {key: file[key] for key in KEYS}
+            charge = file["charge"] if version > 2 else np.empty(0)
             identity = json.loads(str(data["identity"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path} cannot be read ({reason}); expected a restart file; start anew with overwrite=true") from error
     position, velocity, energy, force, dipole, *links = (torch.as_tensor(data[key]).to(device) for key in STATE)
     chain = Chain(*links) if links[0].numel() else None
+    charges = torch.as_tensor(charge).to(device) if charge.size else None
     return Restart(
-        state=State(position, velocity, Evaluation(energy, force, dipole), chain),
+        state=State(position, velocity, Evaluation(energy, force, dipole, charges), chain),
         generator=torch.as_tensor(data["generator"]),
         step=int(data["step"]),
         frames=int(data["frames"]),

@@ -20,7 +20,8 @@ class SimulationSettings:
     starting velocities; friction_per_fs: of Langevin; thermostat_time_fs, chain_length: of Nose-Hoover chains;
     replicas: independent copies moved in one batch; record_every: steps between two recorded frames;
     flush_every: frames between two writes to disk, each followed by a restart point (fewer if they are large);
-    seed: of all random numbers.
+    record_charges: whether frames have the charges of the atoms too, from a potential that gives them; seed: of all random
+    numbers.
     A replica that passes one of two bounds is frozen: max_energy_jump_ev, eV of potential energy from one step to the
     next; max_temperature, kelvin over all 3N degrees of freedom (None: 20 times temperature, at least 5000 K).
     Raises SimulationError for values that make no sense.
@@ -40,6 +41,7 @@ class SimulationSettings:
     max_temperature: float | None = None
     thermostat_time_fs: float = 50.0
     chain_length: int = 3
+    record_charges: bool = False
 
     def __post_init__(self) -> None:
         if self.ensemble not in ENSEMBLES:
@@ -56,6 +58,8 @@ class SimulationSettings:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise SimulationError(f"{name} is {value!r}; expected a whole number of at least {least}")
+        if not isinstance(self.record_charges, bool):
+            raise SimulationError(f"record_charges is {self.record_charges!r}; expected true or false")
         thermostat = self.ensemble == "langevin" or self.equilibration_steps > 0
         bound = "above 0 for langevin or equilibration_steps > 0" if thermostat else "of at least 0"
         self._check("time_step_fs", "femtoseconds above 0, usually 0.5", above=0.0)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from densnet.simulation.trajectory import TrajectoryHeader, dataset, losses, opened, scan, survivors
+from densnet.simulation.trajectory import TrajectoryHeader, losses, scan, survivors
+from densnet.simulation.trajectory_file import dataset, opened
 from densnet.structures import Molecule
 
 

@@ -24,11 +24,12 @@ except ImportError as error:
 
 
 class DensNetModel(ModelInterface):
-    """energy (systems,), forces (atoms, 3) and dipole (systems, 3) of molecules in vacuum for TorchSim.
+    """energy (systems,), forces (atoms, 3), dipole (systems, 3) and charges (atoms,) of molecules in vacuum for TorchSim.
 
     The total charge is the system extra `charge` of the state (atoms_to_state takes it from atoms.info), 0 if absent. The
-    dipole of an ion is about its centre of nuclear charge; TorchSim keeps it as a system extra of the same name. There is no
-    stress. potential: where it lives is `device`; dtype: of the results.
+    dipole of an ion is about its centre of nuclear charge; TorchSim keeps it as a system extra of the same name, and as an atom
+    extra the charges of the atom-centred functions (e; absent if the potential has none). There is no stress. potential: where
+    it lives is `device`; dtype: of the results.
     Raises StructureError for a periodic state or a charge that is not whole.
     """
 
@@ -56,8 +57,9 @@ class DensNetModel(ModelInterface):
         )
         prediction = self.potential.predict(molecules, forces=True)
         assert prediction.force is not None
-        return {
+        found = {
             "energy": prediction.energy.to(self._dtype) * EV_PER_HARTREE,
             "forces": prediction.force.to(self._dtype) * EV_PER_ANGSTROM_PER_AU,
             "dipole": prediction.dipole.to(self._dtype) * E_ANGSTROM_PER_AU,
         }
+        return found if prediction.charge is None else found | {"charges": prediction.charge.to(self._dtype)}

@@ -1,4 +1,4 @@
-"""Trajectories on disk: HDF5, schema densnet/trajectory version 2, atomic units, append-only, readable while it grows.
+"""Trajectories on disk: HDF5, schema densnet/trajectory version 3, atomic units, append-only, readable while it grows.
 
     attributes   schema, version, units="atomic", creator; time_step (atomic time between frames), integration_step (of the
                  integrator), ensemble, temperature (kelvin), seed, model, model_hash, charge; of RunSummary once finished
@@ -6,12 +6,14 @@
     position, velocity    (S, R, N, 3)               bohr; bohr per atomic time
     energy                (S, R)                     potential energy, hartree
     dipole                (S, R, 3), may be absent   e*bohr
+    atomic_charge         (S, R, N), if recorded     e, of the atom-centred functions (Prediction.charge)
     kinetic_temperature   (S, R)                     2K / (f k_B), kelvin
     conserved             (S, R), unless langevin    hartree
     frozen_from           (R,)                       -1, or the frame from which on a replica that failed holds NaN
 
-Replicas of different molecules: number and mass are (R, N), N atoms of the largest, 0 where a smaller one is padded (positions
-and velocities are 0 there), and charge is a dataset (R,) instead of the attribute. Version 1 lacks the last three datasets.
+Replicas of different molecules: number and mass are (R, N), N atoms of the largest, 0 where a smaller one is padded (positions,
+velocities and atomic charges are 0 there), and charge, of the whole molecule, is a dataset (R,) instead of the attribute. Version
+2 lacks atomic_charge, version 1 also kinetic_temperature, conserved and frozen_from.
 
 The writer works in HDF5's single-writer-multiple-readers mode from the moment the file has its name, so that a process
 killed at any time leaves a file that reads up to the last flush. A value that never reached the disk reads NaN.
@@ -19,9 +21,6 @@ killed at any time leaves a file that reads up to the last flush. A value that n
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -30,10 +29,9 @@ import h5py
 import numpy as np
 
 from densnet.errors import DataError
+from densnet.simulation.trajectory_file import check_schema, dataset, opened
 from densnet.structures import Molecule
 
-SCHEMA, VERSION, READABLE = "densnet/trajectory", 2, (1, 2)
-SUPERBLOCK = 36  # bytes
 SETTINGS = ("time_step", "integration_step", "ensemble", "temperature", "seed", "model_hash", "model")
 
 
@@ -71,9 +69,9 @@ class TrajectoryHeader:
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame: position, velocity (R, N, 3); energy, kinetic_temperature (R,); dipole (R, 3); conserved (R,) or None.
+    """One frame: position, velocity (R, N, 3); energy, kinetic_temperature (R,); dipole (R, 3); conserved (R,) or None;
 
-    A replica that is frozen holds NaN.
+    atomic_charge (R, N) or None. A replica that is frozen holds NaN.
     """
 
     position: np.ndarray
@@ -82,14 +80,15 @@ class Frame:
     dipole: np.ndarray
     kinetic_temperature: np.ndarray
     conserved: np.ndarray | None
+    atomic_charge: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Trajectory(TrajectoryHeader):
     """A whole trajectory in memory: position, velocity (S, R, N, 3); energy (S, R); dipole (S, R, 3) or None.
 
-    kinetic_temperature (S, R), conserved (S, R): None where the file has none. frozen_from: (R,), see the module's table: frozen
-    replicas hold NaN, so that no average can take them in unseen; `survivors` leaves them out.
+    kinetic_temperature (S, R), conserved (S, R), atomic_charge (S, R, N) e: None where the file has none. frozen_from: (R,), see
+    the module's table: frozen replicas hold NaN, so that no average can take them in unseen; `survivors` leaves them out.
     """
 
     position: np.ndarray
@@ -99,6 +98,7 @@ class Trajectory(TrajectoryHeader):
     kinetic_temperature: np.ndarray | None
     conserved: np.ndarray | None
     frozen_from: np.ndarray
+    atomic_charge: np.ndarray | None = None
 
     @property
     def losses(self) -> str:
@@ -109,7 +109,7 @@ class Trajectory(TrajectoryHeader):
         """The replicas that were never frozen. Raises DataError if there is none."""
         alive = survivors(self.frozen_from)
         kept: dict[str, Any] = {"frozen_from": self.frozen_from[alive]}
-        for name in ("position", "velocity", "energy", "dipole", "kinetic_temperature", "conserved"):
+        for name in ("position", "velocity", "energy", "dipole", "kinetic_temperature", "conserved", "atomic_charge"):
             series = getattr(self, name)
             kept[name] = None if series is None else series[:, alive]
         if isinstance(self.charge, np.ndarray):
@@ -161,7 +161,7 @@ def scan(path: Path, file: h5py.File, memory_mb: float = 16.0) -> tuple[Trajecto
     check_schema(path, file)
     header, newer = _header(path, file), file.attrs["version"] != 1
     series = ["position", "velocity", "energy", *(["kinetic_temperature"] if newer else [])]
-    series += [name for name in ("dipole", "conserved") if name in file]
+    series += [name for name in ("dipole", "conserved", "atomic_charge") if name in file]
     length = min(dataset(path, file, name).shape[0] for name in series)
     replicas = dataset(path, file, "energy").shape[-1]
     shapes = frame_shapes(replicas, header.number.shape[-1])
@@ -242,59 +242,5 @@ def frame_shapes(replicas: int, atoms: int) -> dict[str, tuple[int, ...]]:
         "dipole": (replicas, 3),
         "kinetic_temperature": scalars,
         "conserved": scalars,
+        "atomic_charge": (replicas, atoms),
     }
-
-
-def dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
-    """The dataset of that name; raises DataError if there is none."""
-    found = file.get(name)
-    if not isinstance(found, h5py.Dataset):
-        raise DataError(f"{path} has no dataset {name!r}; expected a densnet trajectory; the file is damaged, run again")
-    return found
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
-    """Open for reading. A faulty file raises DataError, there or while it is read."""
-    if not path.is_file():
-        raise DataError(f"{path} does not exist; expected a trajectory; run simulate.py with out={path}")
-    try:
-        with h5py.File(path, "r", swmr=_has_writer(path), locking=False) as file:
-            yield file
-    except (OSError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(
-            f"{path} cannot be read ({reason}); expected a whole HDF5 trajectory; copy the file again or repeat the run"
-        ) from error
-
-
-def _has_writer(path: Path) -> bool:
-    """Whether the file is marked as being written, by a live process or one that was killed.
-
-    A truncated file must not be opened for concurrent reading: HDF5 would search it for hours.
-    """
-    with path.open("rb") as file:
-        head = file.read(SUPERBLOCK)
-    end = end_of_content(head)
-    return end is not None and head[11] != 0 and path.stat().st_size >= end
-
-
-def end_of_content(head: bytes) -> int | None:
-    """The end-of-file address in the first SUPERBLOCK bytes of a file; None if it is no HDF5 file of this kind.
-
-    Superblock version 3 of the HDF5 file format specification: byte 8 the version, byte 11 the consistency flags, bytes 28 to
-    36 the end-of-file address.
-    """
-    if len(head) < SUPERBLOCK or head[:8] != b"\x89HDF\r\n\x1a\n" or head[8] != 3:
-        return None
-    return struct.unpack_from("<Q", head, 28)[0]
-
-
-def check_schema(path: Path, file: h5py.File) -> None:
-    schema, version = file.attrs.get("schema"), file.attrs.get("version")
-    if schema != SCHEMA:
-        raise DataError(f"{path} has schema {schema!r}; expected {SCHEMA!r}; give a trajectory made by simulate.py")
-    if version not in READABLE:
-        raise DataError(
-            f"{path} has version {version} of {SCHEMA}; expected one of {READABLE}; use the densnet release that wrote it"
-        )

@@ -18,20 +18,8 @@ import numpy as np
 from densnet import __version__
 from densnet.errors import DataError, SimulationError
 from densnet.files import replacing
-from densnet.simulation.trajectory import (
-    SCHEMA,
-    SETTINGS,
-    SUPERBLOCK,
-    VERSION,
-    Frame,
-    RunSummary,
-    TrajectoryHeader,
-    check_schema,
-    dataset,
-    end_of_content,
-    frame_shapes,
-    opened,
-)
+from densnet.simulation.trajectory import SETTINGS, Frame, RunSummary, TrajectoryHeader, frame_shapes
+from densnet.simulation.trajectory_file import SCHEMA, SUPERBLOCK, VERSION, check_schema, dataset, end_of_content, opened
 
 CHUNK_BYTES = 2**24
 SPARE_BYTES = 2**16  # for the index of the chunks and the last words of the file
@@ -46,9 +34,9 @@ class TrajectoryWriter:
     """Appends frames of R replicas in blocks; a context manager.
 
     The first `keep` frames of a trajectory already at `path` are taken over (a run that continues); the file at `path` is
-    replaced whole. conserved: whether frames have a conserved energy; frozen_from: (R,), of replicas frozen already.
-    Raises SimulationError if another process writes to it or the disk is full (all flushed frames stay readable), DataError if
-    it cannot be taken over.
+    replaced whole. conserved, charges: whether frames have a conserved energy, charges of atoms; frozen_from: (R,), of replicas
+    frozen already. Raises SimulationError if another process writes to it or the disk is full (all flushed frames stay
+    readable), DataError if it cannot be taken over.
     """
 
     def __init__(
@@ -59,11 +47,13 @@ class TrajectoryWriter:
         block: int,
         keep: int = 0,
         conserved: bool = False,
+        charges: bool = False,
         frozen_from: np.ndarray | None = None,
     ) -> None:
         shapes = frame_shapes(replicas, header.number.shape[-1])
-        if not conserved:
-            del shapes["conserved"]
+        for name, wanted in (("conserved", conserved), ("atomic_charge", charges)):
+            if not wanted:
+                del shapes[name]
         self.path, self._filled, self._broken = path, 0, False
         block = block_length(replicas, header.number.shape[-1], block)
         self._buffer = {name: np.empty((block, *shape)) for name, shape in shapes.items()}

@@ -13,7 +13,7 @@ from densnet.data.neighbours import neighbours
 from densnet.errors import ConfigError
 from densnet.model.compiled import Evaluate, compile_whole
 from densnet.model.densnet import DensNet
-from densnet.observables.multipoles import dipole
+from densnet.observables.multipoles import atomic_charges, charges_and_dipole, dipole
 from densnet.structures import Density, Molecules, Prediction
 from densnet.training.frozen_density import (
     DensityResponse,
@@ -75,19 +75,22 @@ class Passes:
         pairs = neighbours(molecules, self.model.cutoff)
         position = molecules.position.detach().requires_grad_(self.energies)
         tensors = (molecules.number, position, molecules.charge, molecules.molecule, pairs.source, pairs.target)
-        options = () if evaluate is self._compiled else (create_graph,)
+        options, multiplicity = () if evaluate is self._compiled else (create_graph,), self.model.basis.multiplicity
         if not self.energies:
-            moment, coefficient, exponent = evaluate(*tensors)
-            return Prediction(moment.new_full((molecules.n,), torch.nan), None, moment, Density(coefficient, exponent))
+            moment, *functions = evaluate(*tensors)
+            density, nothing = Density(*functions), moment.new_full((molecules.n,), torch.nan)
+            return Prediction(nothing, None, moment, density, atomic_charges(density, multiplicity))
         if self.frozen is None:
-            energy, force, moment, coefficient, exponent = evaluate(*tensors, *options)
-            return Prediction(energy, force, moment, Density(coefficient, exponent))
+            energy, force, moment, *functions = evaluate(*tensors, *options)
+            density = Density(*functions)
+            return Prediction(energy, force, moment, density, atomic_charges(density, multiplicity))
         stored = with_gradient(self.frozen.of(batch.frame.tolist()))
         density = stored.density
         more = (density.coefficient, density.exponent, stored.coefficient_response, stored.exponent_response)
         energy, force = evaluate(*tensors, *more, rank_in_molecule(molecules), *options)
         density = Density(density.coefficient.detach(), density.exponent.detach())
-        return Prediction(energy, force, dipole(molecules, density, self.model.basis.multiplicity), density)
+        charge, moment = charges_and_dipole(molecules, density, multiplicity)
+        return Prediction(energy, force, moment, density, charge)
 
     def _alone(
         self, number: Tensor, position: Tensor, charge: Tensor, molecule: Tensor, source: Tensor, target: Tensor
