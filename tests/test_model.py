@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,16 @@ from pyscf import gto
 from densnet.basis.shells import Basis
 from densnet.data.neighbours import all_pairs, neighbours
 from densnet.errors import BasisError, ConfigError
-from densnet.model.checkpoint import Architecture, DensitySettings, EnergySettings, build
+from densnet.model.checkpoint import (
+    Architecture,
+    DensitySettings,
+    EnergySettings,
+    Provenance,
+    build,
+    build_energy,
+    load_model,
+    save_model,
+)
 from densnet.model.densnet import DensNet
 from densnet.model.derivatives import hessian_and_dipole_derivative, model_harmonic
 from densnet.nn.edges import EdgeEmbedding
@@ -300,3 +310,55 @@ def test_energy_without_density_or_without_geometry(basis: Basis, water: Molecul
         assert model.predict(molecules).force.abs().max() > 1e-6
     with pytest.raises(ConfigError, match="density=false and layers=0"):
         EnergySettings(**settings, density=False, layers=0)
+
+
+def test_rank_of_the_radial_networks(basis: Basis, water: Molecule, tmp_path: Path) -> None:
+    """Fewer weights, the same symmetry of forces and gradient; it is saved and read; nonsense is refused."""
+    settings = {"channels": 4, "hidden": 16, "radial": 4, "neighbours": 2.0}
+    models = []
+    for rank in (None, 3):
+        density, energy = DensitySettings(lmax=(1, 2), rank=rank, **settings), EnergySettings(rank=rank, **settings)
+        models.append(build(Architecture(density, energy), basis))
+    full, limited = (sum(p.numel() for p in m.parameters()) for m in models)
+    assert limited < full
+    model = models[1]
+    for parameter in model.density.readout.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    save_model(tmp_path, model, Architecture(density, energy), Provenance())
+    read, molecules = load_model(tmp_path), Molecules.of([water])
+    assert read.density.layers[0].radial[4].out_features == 3
+    assert torch.equal(read.predict(molecules).force, model.predict(molecules).force)
+    model = model.double()
+    step = torch.zeros_like(molecules.position)
+    step[1, 2] = 1e-4
+    ahead, behind = (float(model.predict(molecules.at(molecules.position + s)).energy.detach()) for s in (step, -step))
+    assert abs(float(model.predict(molecules).force[1, 2]) + (ahead - behind) / 2e-4) < 1e-7
+    for kind in (DensitySettings, EnergySettings):
+        with pytest.raises(ConfigError, match="rank is 0"):
+            kind(**settings, rank=0, **({"lmax": (1,)} if kind is DensitySettings else {}))
+
+
+def test_softened_norms_have_no_cusp(basis: Basis, water: Molecule) -> None:
+    """Curvature of the energy while the s coefficients of the oxygen atom pass through zero: a sharp norm makes a spike."""
+    torch.manual_seed(3)
+    molecules, spikes = Molecules.of([water]), []
+    weights = None
+    for softening in (1e-3, 0.1):
+        settings = EnergySettings(4, hidden=8, radial=4, neighbours=2.0, softening=softening)
+        energy = build_energy(settings, basis, flexible=False).double()
+        weights = weights or energy.state_dict()
+        energy.load_state_dict(weights)
+        row = energy.frame.row(molecules.number)
+        blocks = [torch.zeros(3, n, 2 * l + 1, dtype=torch.float64) for l, n in enumerate(basis.multiplicity)]
+
+        curvature = []
+        for start in np.linspace(-1, 1, 101):
+            t = torch.tensor(start, dtype=torch.float64, requires_grad=True)
+            moved = [blocks[0].index_add(0, torch.tensor([0]), t.expand(1, *blocks[0].shape[1:])), *blocks[1:]]
+            density = Density(energy.frame.decode(moved, row), energy.frame.exponent[row])
+            (slope,) = torch.autograd.grad(energy(molecules, density).sum(), t, create_graph=True)
+            curvature.append(float(torch.autograd.grad(slope, t)[0]))
+        spikes.append(np.abs(curvature).max())
+    assert spikes[0] > 30 * spikes[1] > 0
+    with pytest.raises(ConfigError, match="softening is 0"):
+        EnergySettings(4, softening=0.0)

@@ -8,7 +8,7 @@ from conftest import random_rotation, wigner_d
 from e3nn import o3
 
 from densnet.nn.edges import EdgeFeatures, harmonics
-from densnet.nn.interaction import Interaction, Irreps, coupling_paths
+from densnet.nn.interaction import Interaction, Irreps, coupling_paths, radial_network
 from densnet.nn.radial import RadialBasis
 
 CHANNELS, EDGES, NODES = 5, 40, 7
@@ -131,3 +131,14 @@ def test_harmonics_are_those_of_e3nn() -> None:
     expected = o3.spherical_harmonics(list(range(7)), x, normalize=True, normalization="component")
     assert (harmonics(x, 6) - expected).abs().max() < 1e-12
     assert (harmonics(x.flip(1), 6) - expected).abs().max() > 0.1
+
+
+def test_rank_limits_the_functions_of_the_distance() -> None:
+    """The weights of all paths over many distances are a matrix of that rank, of the same size as without a limit."""
+    torch.manual_seed(7)
+    distances = torch.linspace(1.0, 8.0, 400, dtype=torch.float64)
+    radial, _ = RadialBasis(8, 9.0).double()(distances)
+    full, limited = (radial_network(8, 32, rank, 60).double()(radial) for rank in (None, 5))
+    assert int(torch.linalg.matrix_rank(limited, rtol=1e-10)) == 5
+    assert int(torch.linalg.matrix_rank(full, rtol=1e-10)) > 20
+    assert 0.5 < float((limited.std() / full.std()).detach()) < 2.0

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from densnet.data.datamodule import FitsDataModule
 from densnet.data.fits import read_fits
 from densnet.data.harmonic import HarmonicData, write_harmonic
 from densnet.errors import BasisError, ConfigError, DataError, ModelError
-from densnet.model.checkpoint import Architecture, DensitySettings, EnergySettings, load_model, read_model
+from densnet.model.checkpoint import Architecture, DensitySettings, EnergySettings, load_model, read_model, save_model
 from densnet.model.densnet import DensNet
 from densnet.structures import Molecule, Molecules
 from densnet.training.averaging import ExponentialAverage
@@ -396,6 +397,20 @@ def test_settings_that_cannot_be(data: FitsDataModule, tmp_path: Path) -> None:
         Stage(model, ["density", "energy"], [EnergyLoss()], OptimizerSettings(1e-3), precompute=str(tmp_path))
     with pytest.raises(ConfigError, match="compile is 'inference'; expected one of off, training"):
         stage_for(model, compile="inference")
+
+
+def test_a_warm_start_softens_a_sharp_norm(data: FitsDataModule, tmp_path: Path) -> None:
+    """A model from before the setting takes the smoothness that is configured; a smooth one stays so."""
+    sharp = start_model(TINY, data, None, energy=True)
+    assert sharp.architecture.energy is not None
+    save_model(tmp_path, sharp.model, sharp.architecture, sharp.provenance)
+    for configured, expected in ((0.1, 0.1), (1e-4, 1e-3)):
+        energy = replace(sharp.architecture.energy, softening=configured)
+        found = start_model(replace(TINY, energy=energy), data, str(tmp_path), energy=True)
+        assert found.model.energy is not None
+        assert found.architecture.energy == replace(energy, softening=expected)
+        assert found.model.energy.softening == expected
+        assert torch.equal(found.model.energy.embedding.weight, sharp.model.energy.embedding.weight)
 
 
 def test_stored_densities_train_the_same_network(data: FitsDataModule, tmp_path: Path, caplog) -> None:

@@ -27,6 +27,11 @@ from densnet.units import ANGSTROM_PER_BOHR
 SCHEMA, VERSION = "densnet/model", 1
 
 
+def _check_rank(rank: int | None) -> None:
+    if rank is not None and rank < 1:
+        raise ConfigError(f"rank is {rank}; expected at least 1, or null for as many radial functions as hidden; see conf/model")
+
+
 @dataclass(frozen=True)
 class DensitySettings:
     """Architecture of the density network; see DensityNetwork. cutoff in angstrom (this is an edge)."""
@@ -40,6 +45,7 @@ class DensitySettings:
     parity: str = "natural"
     overlap_weight: float = 0.5
     flexible: float = 1.0
+    rank: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lmax", tuple(self.lmax))
@@ -49,6 +55,7 @@ class DensitySettings:
             )
         if self.parity not in ("natural", "both"):
             raise ConfigError(f"parity is {self.parity!r}; expected 'natural' or 'both'; see conf/model")
+        _check_rank(self.rank)
         if self.channels < 1 or not self.lmax or self.cutoff_angstrom <= 0:
             raise ConfigError(
                 f"density network with channels={self.channels}, lmax={self.lmax}, cutoff_angstrom={self.cutoff_angstrom}; "
@@ -70,8 +77,13 @@ class EnergySettings:
     invariants: int = 8
     overlap_weight: float = 0.5
     density: bool = True
+    rank: int | None = None
+    softening: float = 1e-3  # of the norms: what files without this setting have; conf/model has a smoother one
 
     def __post_init__(self) -> None:
+        if not self.softening > 0:
+            raise ConfigError(f"softening is {self.softening:g}; expected a positive number; see conf/model")
+        _check_rank(self.rank)
         if self.channels < 1 or self.layers < 0 or self.lmax < 0 or self.cutoff_angstrom <= 0:
             raise ConfigError(
                 f"energy network with channels={self.channels}, layers={self.layers}, lmax={self.lmax}, "
@@ -112,6 +124,7 @@ def build_density(settings: DensitySettings, basis: Basis) -> DensityNetwork:
         parity=settings.parity,
         overlap_weight=settings.overlap_weight,
         flexible=settings.flexible,
+        rank=settings.rank,
     )
 
 
@@ -129,6 +142,8 @@ def build_energy(settings: EnergySettings, basis: Basis, flexible: bool) -> Ener
         overlap_weight=settings.overlap_weight,
         flexible=flexible,
         density=settings.density,
+        rank=settings.rank,
+        softening=settings.softening,
     )
 
 

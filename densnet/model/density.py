@@ -26,7 +26,8 @@ class DensityNetwork(nn.Module):
     basis' l); cutoff: bohr; radial: Bessel functions; hidden: width of the radial networks; neighbours: typical number of
     neighbours, scales the sums; parity: "natural" keeps irreps of parity (-1)^l, "both" all of O(3); overlap_weight: mu of
     the one-centre metric that whitens the targets, hartree*bohr; flexible: exponents that follow the environment within a
-    factor of this (1.3 lets them range from alpha_0/1.3 to 1.3 alpha_0); 1 keeps them fixed.
+    factor of this (1.3 lets them range from alpha_0/1.3 to 1.3 alpha_0); 1 keeps them fixed; rank: of the radial networks
+    (densnet.nn.interaction.radial_network), None for full.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class DensityNetwork(nn.Module):
         parity: str,
         overlap_weight: float,
         flexible: float = 1.0,
+        rank: int | None = None,
     ) -> None:
         super().__init__()
         self.numbers = basis.numbers
@@ -55,7 +57,7 @@ class DensityNetwork(nn.Module):
             features.append(make(l).reachable(features[-1], l))
         features.append(Irreps.natural(self.lmax[-1]))
         self.layers = nn.ModuleList(
-            Interaction(a, b, lmax_edge=self.lmax[i], channels=channels, radial_size=radial, hidden=hidden, neighbours=neighbours)
+            Interaction(a, b, self.lmax[i], channels, radial, hidden, neighbours, rank)
             for i, (a, b) in enumerate(pairwise(features))
         )
         self.readout = ToShells(len(basis.numbers), basis.multiplicity, channels)

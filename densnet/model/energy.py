@@ -20,9 +20,10 @@ class EnergyNetwork(nn.Module):
     mixed shells) of every l of the basis. Free-atom energies come with the basis; shift per element and scale are fitted
     to the training energies and forces (densnet.training.run.fit_references) and live in the checkpoint.
 
-    channels, layers, lmax, cutoff (bohr), radial, hidden, neighbours, overlap_weight: as for the density network;
-    invariants: squared norms per l; flexible: the exponents of the density move, so they are an input too; density: False
-    leaves the density out, a potential of the geometry alone to compare with; layers=0 leaves the geometry out.
+    channels, layers, lmax, cutoff (bohr), radial, hidden, neighbours, overlap_weight, rank: as for the density network;
+    invariants: norms per l, sqrt(mean x^2 + softening^2); flexible: the exponents of the density move, so they are an input
+    too; density: False leaves the density out, a potential of the geometry alone to compare with; layers=0 leaves the geometry
+    out.
     """
 
     shift: Tensor
@@ -43,9 +44,12 @@ class EnergyNetwork(nn.Module):
         overlap_weight: float,
         flexible: bool = False,
         density: bool = True,
+        rank: int | None = None,
+        softening: float = 1e-3,
     ) -> None:
         super().__init__()
         self.lmax = min(lmax, basis.lmax)
+        self.softening = softening
         self.edges = EdgeEmbedding(cutoff, radial, self.lmax)
         self.frame = CoefficientFrame(basis, overlap_weight)
         n_elements = len(basis.numbers)
@@ -63,7 +67,14 @@ class EnergyNetwork(nn.Module):
         features = Irreps.natural(self.lmax)
         self.layers = nn.ModuleList(
             Interaction(
-                features, Irreps.natural(0) if i == layers - 1 else features, self.lmax, channels, radial, hidden, neighbours
+                features,
+                Irreps.natural(0) if i == layers - 1 else features,
+                self.lmax,
+                channels,
+                radial,
+                hidden,
+                neighbours,
+                rank,
             )
             for i in range(layers)
         )
@@ -106,8 +117,9 @@ class EnergyNetwork(nn.Module):
             return torch.nn.functional.pad(element[:, None, :], (0, 0, 0, (self.lmax + 1) ** 2 - 1))
         blocks = [b.to(self.dtype) for b in self.frame.encode(density.coefficient, row)]
         features = self.from_shells(blocks[: self.lmax + 1], row)
-        squares = [(x.square().mean(1) + 1e-6).sqrt() for x in self.to_invariants(blocks, row)]
-        start = self.mix(torch.cat([element, features[0][:, 0], *squares], dim=-1))
+        # A norm has a cusp at zero, which a scalar crosses all the time: too little softening, and the Hessian there is wrong.
+        norms = [(x.square().mean(1) + self.softening**2).sqrt() for x in self.to_invariants(blocks, row)]
+        start = self.mix(torch.cat([element, features[0][:, 0], *norms], dim=-1))
         if self.from_exponents is not None:
             start = start + self.from_exponents(torch.log(density.exponent / self.frame.exponent[row]).to(self.dtype), row)
         return torch.cat([start[:, None, :], *features[1:]], dim=1)

@@ -121,6 +121,23 @@ def unit_linear(n_in: int, n_out: int, bias: bool = False, gain: float = 1.0) ->
     return linear
 
 
+def radial_network(size: int, hidden: int, rank: int | None, outputs: int) -> nn.Sequential:
+    """Radial basis (E, size) -> (E, outputs), the weights of all paths and channels; its last map has no bias.
+
+    rank: every weight is a combination of so many functions of the distance, the same ones for all, instead of `hidden`: that
+    makes the widest matrix product of a layer cheaper. None: no such bottleneck.
+    """
+    network = nn.Sequential(
+        unit_linear(size, hidden, bias=True),
+        nn.SiLU(),
+        unit_linear(hidden, hidden, bias=True, gain=SILU_GAIN),
+        nn.SiLU(),
+    )
+    if rank is None:
+        return network.append(unit_linear(hidden, outputs, gain=SILU_GAIN))
+    return network.append(unit_linear(hidden, rank, gain=SILU_GAIN)).append(unit_linear(rank, outputs))
+
+
 class ChannelMix(nn.Module):
     """One linear map over channels per irrep: (N, components, n_in) -> (N, components, n_out); bias on 0e only."""
 
@@ -137,7 +154,8 @@ class Interaction(nn.Module):
     """Message, aggregation, channel mixing with self-connection, and gate.
 
     Scalars pass through SiLU; every other irrep is multiplied by sigmoids of linear maps of the scalars, so O(3)
-    equivariance is exact. Residual for the irreps that input and output share.
+    equivariance is exact. Residual for the irreps that input and output share. radial_size, hidden, rank: see radial_network;
+    neighbours: typical number, scales the sums.
     """
 
     def __init__(
@@ -149,6 +167,7 @@ class Interaction(nn.Module):
         radial_size: int,
         hidden: int,
         neighbours: float,
+        rank: int | None = None,
     ) -> None:
         super().__init__()
         self.irreps_in, self.irreps_out, self.channels = irreps_in, irreps_out, channels
@@ -160,13 +179,7 @@ class Interaction(nn.Module):
         self.paths = [[paths.count(i, o) for o in range(n_out)] for i in range(n_in)]
         self.paths_per_output = [sum(self.paths[i][o] for i in range(n_in)) for o in range(n_out)]
         self.n_paths = len(paths.triple)
-        self.radial = nn.Sequential(
-            unit_linear(radial_size, hidden, bias=True),
-            nn.SiLU(),
-            unit_linear(hidden, hidden, bias=True, gain=SILU_GAIN),
-            nn.SiLU(),
-            unit_linear(hidden, self.n_paths * channels, gain=SILU_GAIN),
-        )
+        self.radial = radial_network(radial_size, hidden, rank, self.n_paths * channels)
         self.before = ChannelMix(irreps_in, channels, channels)
         self.after = nn.ModuleList(unit_linear(n * channels, channels) for n in self.paths_per_output)
         self.shared = [(irreps_in.irreps.index(ir), o) for o, ir in enumerate(irreps_out.irreps) if ir in irreps_in.irreps]

@@ -24,8 +24,9 @@ def start_model(architecture: Architecture, data: FitsDataModule, warm_start: st
 
     A warm start takes every network the saved model has (its architecture wins over the configured one, so weights fit) and
     builds the others; a saved density network with fixed exponents gets flexible ones, starting where they were, if the
-    configured one has them. energy: whether this stage trains an energy network; without it the result has none (an untrained
-    one, or one made for another density, would give energies that mean nothing).
+    configured one has them, and a saved energy network gets norms as smooth as configured. energy: whether this stage trains an
+    energy network; without it the result has none (an untrained one, or one made for another density, would give energies that
+    mean nothing).
     Raises BasisError if the saved model has another basis than the data.
     """
     basis, provenance = data.fits.basis, Provenance()
@@ -37,7 +38,10 @@ def start_model(architecture: Architecture, data: FitsDataModule, warm_start: st
         if density.flexible == 1:
             density = replace(density, flexible=architecture.density.flexible)
         configured = architecture
-        architecture = Architecture(density, saved.architecture.energy or architecture.energy)
+        older = saved.architecture.energy
+        if older is not None and configured.energy is not None:
+            older = replace(older, softening=max(older.softening, configured.energy.softening))
+        architecture = Architecture(density, older or configured.energy)
         for name in ("density", "energy") if energy else ("density",):
             if getattr(configured, name) is not None and getattr(architecture, name) != getattr(configured, name):
                 log.warning("the %s network of %s is continued as it is, not as model.%s says", name, warm_start, name)
