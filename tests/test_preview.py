@@ -15,6 +15,7 @@ from densnet.data.labels import Level
 from densnet.data.novelty_file import read_seen
 from densnet.join import join
 from densnet.model.checkpoint import read_model
+from densnet.model.derivatives import hessian_and_dipole_derivative
 from densnet.observables.multipoles import electrons, quadrupole
 from densnet.reference.fitting import density_on_grid, nmae_percent
 from densnet.reference.kohn_sham import NoLabel, compute_label
@@ -110,7 +111,9 @@ def test_the_model_of_the_minima_is_of_the_shipped_data(tmp_path: Path) -> None:
     assert len(fits.indices("train")) == 722
     file = read_model(folder)
     assert file.provenance.data_hash == fits.labels_hash
-    assert len(file.provenance.recipe) == 6
+    assert len(file.provenance.recipe) == 7
+    assert file.architecture.energy is not None
+    assert file.architecture.energy.softening == 0.1
     assert read_seen(folder, file.model.hash).data_hash == fits.labels_hash
     cold = fits.indices("train")[:40]
     molecules = Molecules.of([fits.frame(int(f)) for f in cold])
@@ -120,3 +123,18 @@ def test_the_model_of_the_minima_is_of_the_shipped_data(tmp_path: Path) -> None:
         for path in (folder, folder.with_name("ethanol"))
     ]
     assert errors[0] < 0.9 * errors[1]
+
+
+def test_second_derivatives_hold_over_a_vibration() -> None:
+    """Diagonal of the Hessian against finite differences of the forces over 0.02 bohr, which a cusp in between would spoil."""
+    file, fits = read_model(FOLDER.with_name("ethanol-minima")), read_fits(FOLDER.parents[1] / "datasets/ethanol_cold.h5")
+    model = file.model.double()
+    worst = []
+    for f in range(4):
+        frame, step = fits.frame(f), 0.02
+        hessian, _ = hessian_and_dipole_derivative(model, frame)
+        moved = [frame.moved(frame.position + s * d.reshape(-1, 3)) for d in np.eye(frame.position.size) for s in (step, -step)]
+        force = model.predict(Molecules.of(moved)).force.numpy().reshape(-1, 2, frame.position.size)
+        slope = -(np.diagonal(force[:, 0]) - np.diagonal(force[:, 1])) / (2 * step)
+        worst.append(np.abs(np.diagonal(hessian) - slope).max() / slope.max())
+    assert max(worst) < 2e-3
