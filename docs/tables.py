@@ -175,7 +175,7 @@ def energy_shipped() -> str:
 def dynamics() -> str:
     """NVE runs of models/ethanol."""
     rows = []
-    for name, title in (("md_ethanol_300K", "16, 300 K, compiled"), ("md_ethanol_600K", "8, 600 K")):
+    for name, title in (("md_ethanol_300K", "16, 300 K, compiled"), ("md_ethanol_600K", "8, 600 K, compiled")):
         s = report(name)
         rows.append(
             [title, f"{s['steps'] * 0.5e-3:g}", str(s["frozen_replicas"]), f"{s['drift_meV_per_atom_per_ps']:.4f}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ SCHEMA, VERSION = "densnet/model", 1
 
 
 def _check_rank(rank: int | None) -> None:
-    if rank is not None and rank < 1:
-        raise ConfigError(f"rank is {rank}; expected at least 1, or null for as many radial functions as hidden; see conf/model")
+    if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int) or rank < 1):
+        raise ConfigError(f"rank is {rank!r}; expected a whole number of at least 1, or null for no limit; see conf/model")
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,8 @@ class EnergySettings:
     softening: float = 1e-3  # of the norms: what files without this setting have; conf/model has a smoother one
 
     def __post_init__(self) -> None:
-        if not self.softening > 0:
-            raise ConfigError(f"softening is {self.softening:g}; expected a positive number; see conf/model")
+        if not (isinstance(self.softening, (int, float)) and 0 < self.softening < inf):
+            raise ConfigError(f"softening is {self.softening!r}; expected a positive number; see conf/model")
         _check_rank(self.rank)
         if self.channels < 1 or self.layers < 0 or self.lmax < 0 or self.cutoff_angstrom <= 0:
             raise ConfigError(

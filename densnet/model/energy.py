@@ -16,7 +16,7 @@ from densnet.structures import Density, Molecules
 class EnergyNetwork(nn.Module):
     """E[c(R), R] = sum over atoms of (free-atom energy + shift + scale * network).
 
-    Every atom starts from its element, its shells up to l = lmax mixed into channels, and the invariants (squared norms of
+    Every atom starts from its element, its shells up to l = lmax mixed into channels, and the invariants (softened norms of
     mixed shells) of every l of the basis. Free-atom energies come with the basis; shift per element and scale are fitted
     to the training energies and forces (densnet.training.run.fit_references) and live in the checkpoint.
 

@@ -61,6 +61,7 @@ def end_of_content(head: bytes) -> int | None:
 
 
 def check_schema(path: Path, file: h5py.File) -> None:
+    """Raises DataError unless it is a trajectory of a version that this release reads."""
     schema, version = file.attrs.get("schema"), file.attrs.get("version")
     if schema != SCHEMA:
         raise DataError(f"{path} has schema {schema!r}; expected {SCHEMA!r}; give a trajectory made by simulate.py")

@@ -97,7 +97,7 @@ class Window:
 
 
 def velocity_lags(n_frames: int, time_step: float, window: Window) -> int:
-    """window.n_lags for velocities at n_frames frames. Raises SpectrumError for a bad time step or too few frames."""
+    """window.n_lags for n_frames velocities or derivatives. Raises SpectrumError for a bad time step or too few frames."""
     if not (isfinite(time_step) and time_step > 0.0):
         raise SpectrumError(
             f"time step is {time_step}; expected a positive atomic time between frames; repair the trajectory file"
@@ -106,8 +106,8 @@ def velocity_lags(n_frames: int, time_step: float, window: Window) -> int:
     if n_frames < n_lags:
         have, need = n_frames * time_step * PS_PER_AU, n_lags * time_step * PS_PER_AU
         raise SpectrumError(
-            f"velocities last {have:.3g} ps; expected at least {need:.3g} ps for a resolution of {window.resolution_cm1:g} cm^-1 "
-            f"with the {window.kind.value} window; run longer or ask for {1.01 * window.resolution_cm1 * need / have:.3g} cm^-1"
+            f"the series lasts {have:.3g} ps; expected at least {need:.3g} ps for a resolution of "
+            f"{window.resolution_cm1:g} cm^-1 with the {window.kind.value} window; run longer or ask for {1.01 * window.resolution_cm1 * need / have:.3g} cm^-1"
         )
     return n_lags
 

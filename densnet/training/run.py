@@ -24,7 +24,8 @@ def start_model(architecture: Architecture, data: FitsDataModule, warm_start: st
 
     A warm start takes every network the saved model has (its architecture wins over the configured one, so weights fit) and
     builds the others; a saved density network with fixed exponents gets flexible ones, starting where they were, if the
-    configured one has them, and a saved energy network gets norms as smooth as configured. energy: whether this stage trains an
+    configured one has them, and a saved energy network gets norms at least as smooth as
+    configured. energy: whether this stage trains an
     energy network; without it the result has none (an untrained one, or one made for another density, would give energies that
     mean nothing).
     Raises BasisError if the saved model has another basis than the data.
@@ -41,10 +42,15 @@ def start_model(architecture: Architecture, data: FitsDataModule, warm_start: st
         older = saved.architecture.energy
         if older is not None and configured.energy is not None:
             older = replace(older, softening=max(older.softening, configured.energy.softening))
+            if energy and older != saved.architecture.energy:
+                log.warning(
+                    "the energy network of %s goes on with softening %g instead of %g: its energies change at first",
+                    warm_start, older.softening, saved.architecture.energy.softening,
+                )  # fmt: skip
         architecture = Architecture(density, older or configured.energy)
         for name in ("density", "energy") if energy else ("density",):
             if getattr(configured, name) is not None and getattr(architecture, name) != getattr(configured, name):
-                log.warning("the %s network of %s is continued as it is, not as model.%s says", name, warm_start, name)
+                log.warning("the %s network of %s keeps its settings where model.%s has others", name, warm_start, name)
     if not energy:
         architecture = replace(architecture, energy=None)
     model = build(architecture, basis)
