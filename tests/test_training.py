@@ -399,7 +399,7 @@ def test_settings_that_cannot_be(data: FitsDataModule, tmp_path: Path) -> None:
         stage_for(model, compile="inference")
 
 
-def test_a_warm_start_softens_a_sharp_norm(data: FitsDataModule, tmp_path: Path) -> None:
+def test_a_warm_start_softens_a_sharp_norm(data: FitsDataModule, tmp_path: Path, caplog) -> None:
     """A model from before the setting takes the smoothness that is configured; a smooth one stays so."""
     sharp = start_model(TINY, data, None, energy=True)
     assert sharp.architecture.energy is not None
@@ -411,6 +411,8 @@ def test_a_warm_start_softens_a_sharp_norm(data: FitsDataModule, tmp_path: Path)
         assert found.architecture.energy == replace(energy, softening=expected)
         assert found.model.energy.softening == expected
         assert torch.equal(found.model.energy.embedding.weight, sharp.model.energy.embedding.weight)
+        assert ("with softening 0.1 instead of 0.001" in caplog.text) == (expected == 0.1)
+        caplog.clear()
 
 
 def test_stored_densities_train_the_same_network(data: FitsDataModule, tmp_path: Path, caplog) -> None:

@@ -107,7 +107,8 @@ def velocity_lags(n_frames: int, time_step: float, window: Window) -> int:
         have, need = n_frames * time_step * PS_PER_AU, n_lags * time_step * PS_PER_AU
         raise SpectrumError(
             f"the series lasts {have:.3g} ps; expected at least {need:.3g} ps for a resolution of "
-            f"{window.resolution_cm1:g} cm^-1 with the {window.kind.value} window; run longer or ask for {1.01 * window.resolution_cm1 * need / have:.3g} cm^-1"
+            f"{window.resolution_cm1:g} cm^-1 with the {window.kind.value} window; run longer or ask for "
+            f"{1.01 * window.resolution_cm1 * need / have:.3g} cm^-1"
         )
     return n_lags
 

@@ -41,12 +41,13 @@ def start_model(architecture: Architecture, data: FitsDataModule, warm_start: st
         configured = architecture
         older = saved.architecture.energy
         if older is not None and configured.energy is not None:
-            older = replace(older, softening=max(older.softening, configured.energy.softening))
-            if energy and older != saved.architecture.energy:
+            wanted = max(older.softening, configured.energy.softening)
+            if energy and wanted > older.softening:
                 log.warning(
                     "the energy network of %s goes on with softening %g instead of %g: its energies change at first",
-                    warm_start, older.softening, saved.architecture.energy.softening,
+                    warm_start, wanted, older.softening,
                 )  # fmt: skip
+            older = replace(older, softening=wanted)
         architecture = Architecture(density, older or configured.energy)
         for name in ("density", "energy") if energy else ("density",):
             if getattr(configured, name) is not None and getattr(architecture, name) != getattr(configured, name):
