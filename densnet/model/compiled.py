@@ -66,8 +66,8 @@ def load_potential(folder: Path | str, device: str = "cpu", compile: str = "off"
 class CompiledModel:
     """A DensNet to predict with, compiled. Anything that takes a Potential takes it.
 
-    The first call compiles (a minute or two for a molecule like ethanol) and compares; molecules of other sizes need no second
-    compilation, except that one molecule and several are different graphs to torch.
+    The first call compiles (minutes for a network like models/ethanol; one, when torch's cache on disk has it) and compares.
+    Molecules of other sizes need no second compilation, except that one molecule and several are different graphs to torch.
     """
 
     def __init__(self, model: DensNet) -> None:

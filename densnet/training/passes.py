@@ -137,7 +137,7 @@ class Passes:
     def _disagreement(self, batch: Frames, loss: Loss) -> str:
         """What is wrong with the compiled gradients, empty if nothing is."""
         names, parameters = zip(*((n, p) for n, p in self.model.named_parameters() if p.requires_grad))
-        log.warning("compiling the training step: a minute or two")
+        log.warning("compiling the training step: some minutes")
         assert self._compiled is not None
         try:
             found = torch.autograd.grad(loss(self._run(batch, True, self._compiled)), parameters, materialize_grads=True)
