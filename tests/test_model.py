@@ -313,7 +313,7 @@ def test_energy_without_density_or_without_geometry(basis: Basis, water: Molecul
 
 
 def test_rank_of_the_radial_networks(basis: Basis, water: Molecule, tmp_path: Path) -> None:
-    """Fewer weights, the same symmetry of forces and gradient; it is saved and read; nonsense is refused."""
+    """Fewer weights, forces that are the gradient; it is saved and read; nonsense is refused."""
     settings = {"channels": 4, "hidden": 16, "radial": 4, "neighbours": 2.0}
     models = []
     for rank in (None, 3):

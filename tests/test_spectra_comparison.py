@@ -18,7 +18,7 @@ from densnet.errors import SpectrumError
 from densnet.spectra.experiment_figure import comparison_figure, relative_scale
 from densnet.spectra.experiment_report import ComparisonSettings, write_comparison
 from densnet.spectra.peak_matching import NamedRange
-from densnet.spectra.plot import model_sticks, reference_sticks
+from densnet.spectra.plot import MD_COLOUR, model_sticks, reference_sticks
 from densnet.spectra.similarity import Comparing
 
 NAMES = (("C-O", 940.0, 1200.0), ("C-H", 2700.0, 3200.0), ("O-H", 3550.0, 3800.0))
@@ -70,6 +70,22 @@ def test_a_relative_experiment_is_scaled_to_the_same_area_and_says_so(tmp_path: 
     assert "multiplied by" in (tmp_path / "comparison.csv").read_text()
     assert any("scaled to the area" in t for t in texts(comparison_figure(computed(), measured)))
     assert not any("scaled to the area" in t for t in texts(comparison_figure(computed(), replace(measured, absolute=True))))
+
+
+def test_the_shade_is_the_95_percent_interval() -> None:
+    """At every wavenumber of the computed spectrum, lower and upper end; not a standard error."""
+    made = computed()
+    figure = comparison_figure(made, experiment(100.0 * gaussians(GRID)), range_cm1=(900.0, 3850.0))
+    (axes,) = figure.axes
+    curve = next(line for line in axes.lines if line.get_color() == MD_COLOUR)
+    band = axes.collections[1].get_paths()[0].vertices
+    inside = (GRID > 950.0) & (GRID < 3800.0) & (made.epsilon_error > 0.1)
+    assert inside.sum() > 20
+    for k in np.flatnonzero(inside)[::7]:
+        ends = band[np.isclose(band[:, 0], GRID[k]), 1]
+        assert [ends.min(), ends.max()] == pytest.approx([limit[k] for limit in made.interval])
+        assert np.interp(GRID[k], curve.get_xdata(), curve.get_ydata()) == pytest.approx(made.epsilon[k])
+        assert np.ptp(ends) > 3.0 * made.epsilon_error[k]
 
 
 def test_the_figure_shows_what_it_is_asked_for() -> None:

@@ -31,7 +31,7 @@ from densnet.model.densnet import DensNet
 from densnet.structures import Molecule, Molecules
 from densnet.training.averaging import ExponentialAverage
 from densnet.training.objectives import EnergyLoss, ForceLoss, MetricLoss, metric_squares
-from densnet.training.run import export, find_checkpoint, refuse_sweep_with_ddp, start_model
+from densnet.training.run import export, find_checkpoint, mark_run, refuse_sweep_with_ddp, start_model
 from densnet.training.stage import OptimizerSettings, Stage
 from densnet.units import ELECTRON_MASS_PER_DALTON
 
@@ -348,9 +348,17 @@ def test_bad_models_are_refused(data: FitsDataModule, tmp_path: Path) -> None:
     assert model.energy is not None
 
 
-def test_checkpoints_are_found_or_refused(tmp_path: Path) -> None:
+def test_checkpoints_are_found_or_refused(tmp_path: Path, caplog) -> None:
     assert find_checkpoint(None, tmp_path, "x") is None
     assert find_checkpoint("auto", tmp_path, "x") is None
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    last.parent.mkdir(parents=True)
+    last.touch()
+    for identity, warned in (("x", False), ("y", True)):
+        caplog.clear()
+        mark_run(tmp_path / "run", identity)
+        assert find_checkpoint(str(last), tmp_path, "x") == str(last)
+        assert ("a run with other settings" in caplog.text) == warned
     with pytest.raises(ModelError, match="no checkpoint at"):
         find_checkpoint(str(tmp_path / "absent.ckpt"), tmp_path, "x")
 
@@ -401,7 +409,8 @@ def test_settings_that_cannot_be(data: FitsDataModule, tmp_path: Path) -> None:
 
 def test_a_warm_start_softens_a_sharp_norm(data: FitsDataModule, tmp_path: Path, caplog) -> None:
     """A model from before the setting takes the smoothness that is configured; a smooth one stays so."""
-    sharp = start_model(TINY, data, None, energy=True)
+    assert TINY.energy is not None
+    sharp = start_model(replace(TINY, energy=replace(TINY.energy, softening=1e-3)), data, None, energy=True)
     assert sharp.architecture.energy is not None
     save_model(tmp_path, sharp.model, sharp.architecture, sharp.provenance)
     for configured, expected in ((0.1, 0.1), (1e-4, 1e-3)):

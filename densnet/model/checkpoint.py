@@ -26,6 +26,7 @@ from densnet.model.energy import EnergyNetwork
 from densnet.units import ANGSTROM_PER_BOHR
 
 SCHEMA, VERSION = "densnet/model", 1
+SHARP = 1e-3  # softening of the norms in files from before it was a setting
 
 
 def _check_rank(rank: int | None) -> None:
@@ -79,7 +80,7 @@ class EnergySettings:
     overlap_weight: float = 0.5
     density: bool = True
     rank: int | None = None
-    softening: float = 1e-3  # of the norms: what files without this setting have; conf/model has a smoother one
+    softening: float = 0.1
 
     def __post_init__(self) -> None:
         if not (isinstance(self.softening, (int, float)) and 0 < self.softening < inf):
@@ -210,7 +211,8 @@ def read_model(folder: Path | str, device: torch.device | str = "cpu") -> ModelF
             )
         energy = raw["architecture"]["energy"]
         architecture = Architecture(
-            DensitySettings(**raw["architecture"]["density"]), None if energy is None else EnergySettings(**energy)
+            DensitySettings(**raw["architecture"]["density"]),
+            None if energy is None else EnergySettings(**{"softening": SHARP, **energy}),
         )
         provenance = Provenance(**{**raw["provenance"], "recipe": tuple(raw["provenance"]["recipe"])})
         basis = Basis.from_json(json.dumps(raw["basis"]))

@@ -45,7 +45,7 @@ class EnergyNetwork(nn.Module):
         flexible: bool = False,
         density: bool = True,
         rank: int | None = None,
-        softening: float = 1e-3,
+        softening: float = 0.1,
     ) -> None:
         super().__init__()
         self.lmax = min(lmax, basis.lmax)

@@ -32,7 +32,7 @@ from numpy.fft import irfft, rfft
 from scipy.fft import next_fast_len
 
 from densnet.errors import SpectrumError
-from densnet.spectra.correlation import Window, autocorrelation, derivative, derivative_correction, power_spectrum, velocity_lags
+from densnet.spectra.correlation import Window, autocorrelation, derivative, derivative_correction, power_spectrum
 from densnet.spectra.harmonic import KM_MOL_PER_AU
 from densnet.spectra.projection import Projection
 from densnet.units import BOLTZMANN, CM1_PER_AU
@@ -102,7 +102,7 @@ def mode_spectra(
 
     Raises SpectrumError if the trajectory is shorter than the window.
     """
-    n_lags = velocity_lags(projection.velocity.shape[0], time_step, window)
+    n_lags = window.lags_within(projection.velocity.shape[0], time_step)
     n_references, n_modes = len(projection.references), projection.velocity.shape[2]
     groups = _groups(projection.image.shape[1])
     products = np.zeros((len(groups), n_references, n_lags, n_modes))
@@ -157,7 +157,7 @@ def mode_infrared(
     found = "none" if dipole is None else np.shape(dipole)
     if dipole is None or found != (n_frames, n_replicas, 3):
         raise SpectrumError(f"dipoles have shape {found}; expected {(n_frames, n_replicas, 3)} as the trajectory; record them")
-    n_lags = velocity_lags(n_frames - 1, time_step, window)
+    n_lags = window.lags_within(n_frames - 1, time_step)
     moving = derivative(np.asarray(dipole, dtype=np.float64), time_step)
     groups = _groups(n_replicas)
     derivatives = np.stack([i.dipole_derivative(projection.references[i.reference].modes) for i in projection.images])

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from math import isfinite, log, pi, sqrt
+from math import ceil, floor, isfinite, log, log10, pi, sqrt
 
 import numpy as np
 from numpy.fft import irfft, rfft
@@ -95,22 +95,32 @@ class Window:
         """Number of lags 0, dt, 2 dt, ... inside the support."""
         return max(1, int(np.ceil(self.support / time_step - 1e-9)))
 
+    def lags_within(self, frames: int, time_step: float) -> int:
+        """n_lags, for a series of so many velocities. Raises SpectrumError for a bad time step or too few of them."""
+        check_time_step(time_step)
+        n_lags = self.n_lags(time_step)
+        if frames < n_lags:
+            have, need = frames * time_step * PS_PER_AU, n_lags * time_step * PS_PER_AU
+            raise SpectrumError(
+                f"trajectory lasts {have:.3g} ps; expected at least {_rounded_up(need)} ps for a resolution of "
+                f"{self.resolution_cm1:g} cm^-1 with the {self.kind.value} window; "
+                f"run longer or ask for {_rounded_up(self.resolution_cm1 * need / have)} cm^-1"
+            )
+        return n_lags
 
-def velocity_lags(n_frames: int, time_step: float, window: Window) -> int:
-    """window.n_lags for n_frames velocities or derivatives. Raises SpectrumError for a bad time step or too few frames."""
+
+def check_time_step(time_step: float) -> None:
+    """Raises SpectrumError unless it is positive and finite."""
     if not (isfinite(time_step) and time_step > 0.0):
         raise SpectrumError(
             f"time step is {time_step}; expected a positive atomic time between frames; repair the trajectory file"
         )
-    n_lags = window.n_lags(time_step)
-    if n_frames < n_lags:
-        have, need = n_frames * time_step * PS_PER_AU, n_lags * time_step * PS_PER_AU
-        raise SpectrumError(
-            f"the series lasts {have:.3g} ps; expected at least {need:.3g} ps for a resolution of "
-            f"{window.resolution_cm1:g} cm^-1 with the {window.kind.value} window; run longer or ask for "
-            f"{1.01 * window.resolution_cm1 * need / have:.3g} cm^-1"
-        )
-    return n_lags
+
+
+def _rounded_up(value: float) -> str:
+    """Three significant digits, never less than the value: following an error message must lead out of the error."""
+    unit = 10.0 ** (floor(log10(value)) - 2)
+    return f"{ceil(value / unit) * unit:.3g}"
 
 
 def derivative(series: np.ndarray, time_step: float) -> np.ndarray:

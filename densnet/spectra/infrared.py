@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import ceil, floor, isfinite, log, log10, pi
+from math import isfinite, log, pi
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from densnet.spectra.correlation import (
     Window,
     WindowKind,
     autocorrelation,
+    check_time_step,
     derivative,
     derivative_correction,
     power_spectrum,
@@ -40,7 +41,7 @@ from densnet.spectra.correlation import (
 from densnet.spectra.maximum_entropy import MaximumEntropy, extrapolated_autocorrelation
 from densnet.spectra.quantum_correction import QuantumCorrection, net_absorption, on_egelstaff_time_axis
 from densnet.spectra.uncertainty import ErrorMethod, ErrorOrigin, Uncertainty, independent_series
-from densnet.units import ATOMIC_TIME_SI, AVOGADRO, BOHR_SI, BOLTZMANN, CM1_PER_AU, FS_PER_AU, PS_PER_AU, SPEED_OF_LIGHT
+from densnet.units import ATOMIC_TIME_SI, AVOGADRO, BOHR_SI, BOLTZMANN, CM1_PER_AU, FS_PER_AU, SPEED_OF_LIGHT
 
 LIGHT_SPEED = SPEED_OF_LIGHT * ATOMIC_TIME_SI / BOHR_SI  # bohr per atomic time
 FOUR_PI_EPS0_FREE = 4.0 * pi / 6.0  # 1/(6 eps0) where 4 pi eps0 = 1
@@ -189,12 +190,6 @@ def infrared_spectrum(dipole: np.ndarray | None, time_step: float, temperature: 
     )
 
 
-def _rounded_up(value: float) -> str:
-    """Three significant digits, never less than the value: following an error message must lead out of the error."""
-    unit = 10.0 ** (floor(log10(value)) - 2)
-    return f"{ceil(value / unit) * unit:.3g}"
-
-
 def _checked(dipole: np.ndarray | None, time_step: float, temperature: float, recipe: Recipe) -> np.ndarray:
     window, max_cm1 = recipe.window, recipe.max_cm1
     if dipole is None:
@@ -202,10 +197,7 @@ def _checked(dipole: np.ndarray | None, time_step: float, temperature: float, re
     dipole = np.asarray(dipole, dtype=np.float64)
     if dipole.ndim != 3 or dipole.shape[2] != 3 or dipole.shape[0] < 2 or dipole.shape[1] < 1:
         raise SpectrumError(f"dipoles have shape {dipole.shape}; expected (frames >= 2, replicas >= 1, 3); record more frames")
-    if not (isfinite(time_step) and time_step > 0.0):
-        raise SpectrumError(
-            f"time step is {time_step}; expected a positive atomic time between frames; repair the trajectory file"
-        )
+    check_time_step(time_step)
     if not (isfinite(temperature) and temperature > 0.0):
         raise SpectrumError(f"temperature is {temperature} K; expected a positive number; give the one the frames were drawn at")
     bad = ~np.isfinite(dipole).all(axis=2)
@@ -225,12 +217,5 @@ def _checked(dipole: np.ndarray | None, time_step: float, temperature: float, re
     if recipe.maximum_entropy is not None:
         recipe.maximum_entropy.check_length(dipole.shape[0], time_step, max_cm1)
         return dipole
-    frames = dipole.shape[0] - 1
-    if frames < window.n_lags(time_step):
-        have, need = frames * time_step * PS_PER_AU, window.n_lags(time_step) * time_step * PS_PER_AU
-        raise SpectrumError(
-            f"trajectory lasts {have:.3g} ps; expected at least {_rounded_up(need)} ps for a resolution of "
-            f"{window.resolution_cm1:g} cm^-1 with the {window.kind.value} window; "
-            f"run longer or ask for {_rounded_up(window.resolution_cm1 * need / have)} cm^-1"
-        )
+    window.lags_within(dipole.shape[0] - 1, time_step)
     return dipole

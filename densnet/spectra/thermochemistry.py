@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from ase import Atoms
 from ase.thermochemistry import IdealGasThermo
 
@@ -83,23 +82,14 @@ def ideal_gas(modes: NormalModes, energy: float, settings: GasSettings) -> Therm
     real = modes.frequency_cm1 >= max(settings.softest_cm1, 1e-6)
     number = settings.symmetry_number or symmetry_number(modes.number, modes.mass, modes.position)
     geometry = "linear" if modes.linear else "nonlinear"
-    return _thermochemistry(
-        modes.number, modes.mass, modes.position, modes.frequency_cm1[real], modes.frequency_cm1[~real], geometry, number, energy,
-        settings,
-    )  # fmt: skip
-
-
-def _thermochemistry(
-    number: np.ndarray, mass: np.ndarray, position: np.ndarray, kept: np.ndarray, left_out: np.ndarray, geometry: str,
-    sigma: int, energy: float, settings: GasSettings,
-) -> Thermochemistry:  # fmt: skip
-    atoms = Atoms(number, position * ANGSTROM_PER_BOHR, masses=mass / ELECTRON_MASS_PER_DALTON)
+    kept = modes.frequency_cm1[real]
+    atoms = Atoms(modes.number, modes.position * ANGSTROM_PER_BOHR, masses=modes.mass / ELECTRON_MASS_PER_DALTON)
     thermo = IdealGasThermo(
         vib_energies=(kept * HBAR_OMEGA_EV_PER_CM1).tolist(),
         geometry=geometry,  # pyright: ignore[reportArgumentType]
         potentialenergy=0.0,
         atoms=atoms,
-        symmetrynumber=sigma,
+        symmetrynumber=number,
         spin=settings.spin,
         vib_selection="all",
     )
@@ -111,10 +101,10 @@ def _thermochemistry(
         temperature_kelvin=temperature,
         pressure_pascal=settings.pressure,
         geometry=geometry,
-        symmetry_number=sigma,
+        symmetry_number=number,
         symmetry_number_from="rotations of the geometry" if settings.symmetry_number is None else "settings",
         spin=settings.spin,
-        left_out_cm1=left_out.tolist(),
+        left_out_cm1=modes.frequency_cm1[~real].tolist(),
         energy_hartree=energy,
         zero_point_kJ_mol=float(kept.sum()) / 2 / CM1_PER_AU * KJ_MOL_PER_HARTREE,
         thermal_enthalpy_kJ_mol=float(enthalpy) * KJ_MOL_PER_HARTREE,

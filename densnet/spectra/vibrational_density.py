@@ -32,7 +32,7 @@ import numpy as np
 from scipy.integrate import trapezoid
 
 from densnet.errors import SpectrumError
-from densnet.spectra.correlation import autocorrelation, power_spectrum, velocity_lags
+from densnet.spectra.correlation import autocorrelation, power_spectrum
 from densnet.spectra.infrared import Recipe
 from densnet.spectra.maximum_entropy import extrapolated_autocorrelation
 from densnet.spectra.temperature import without_rigid_motion
@@ -107,7 +107,7 @@ def vibrational_density(
         for index in range(elements.size):
             chosen = moving[:, :, np.repeat(of_atom == index, 3)]
             if burg is None:
-                correlation = autocorrelation(chosen, velocity_lags(moving.shape[0], step, recipe.window))
+                correlation = autocorrelation(chosen, recipe.window.lags_within(moving.shape[0], step))
             else:
                 correlation = extrapolated_autocorrelation(chosen, recipe.window.n_lags(step), burg.order(step))
             omega, power = power_spectrum(correlation, step, recipe.window, recipe.zero_padding)

@@ -100,6 +100,9 @@ def find_checkpoint(wanted: str | None, runs: Path | str, identity: str) -> str 
     if wanted != "auto":
         if not Path(wanted).is_file():
             raise ModelError(f"no checkpoint at {wanted}; expected a .ckpt file; check the path or use ckpt_path=auto")
+        before = _identity(Path(wanted).parent.parent)
+        if before is not None and before != identity:
+            log.warning("%s is of a run with other settings; its weights go on in the model and stage configured now", wanted)
         return str(wanted)
     candidates = [p for p in Path(runs).glob("*/checkpoints/last.ckpt") if _identity(p.parent.parent) == identity]
     if not candidates:
