@@ -92,6 +92,16 @@ class Molecules:
         """The same molecules at other positions, (N, 3) bohr (for autograd and dynamics)."""
         return replace(self, position=position)
 
+    def part(self, molecules: slice, atoms: slice) -> Molecules:
+        """Some neighbouring molecules of the batch; atoms: where all of theirs are."""
+        return Molecules(
+            self.number[atoms],
+            self.position[atoms],
+            self.charge[molecules],
+            self.molecule[atoms] - molecules.start,
+            molecules.stop - molecules.start,
+        )
+
     def sum(self, per_atom: Tensor) -> Tensor:
         """Sum an (N, ...) quantity over the atoms of each molecule: (B, ...)."""
         return per_atom.new_zeros((self.n, *per_atom.shape[1:])).index_add_(0, self.molecule, per_atom)

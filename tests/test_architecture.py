@@ -33,7 +33,7 @@ ALLOWED = {
     "training": MODEL | {"model", "spectra", "record"},
     "simulation": MODEL | {"model", "cli"},
     "spectra": FOUNDATION,
-    "reference": LAYERS | {"cli", "record", "observables"},
+    "reference": LAYERS | {"cli", "record", "observables", "spectra"},
     "record": FOUNDATION,
     "slim": LAYERS | {"cli"},
     "join": LAYERS | {"cli"},

@@ -15,6 +15,7 @@ from densnet.errors import BasisError, ConfigError
 from densnet.model import compiled
 from densnet.model.checkpoint import Architecture, DensitySettings, EnergySettings, Provenance, build, save_model
 from densnet.model.compiled import CompiledModel, check_mode, load_potential
+from densnet.model.in_passes import InPasses
 from densnet.structures import Molecule, Molecules
 from densnet.training import passes
 from densnet.training.passes import Passes
@@ -105,8 +106,12 @@ def test_the_switch_has_three_values() -> None:
 def test_load_potential(basis, tmp_path) -> None:
     architecture = Architecture(DensitySettings(4, (1, 2)), EnergySettings(4))
     save_model(tmp_path / "m", build(architecture, basis), architecture, Provenance())
-    assert isinstance(load_potential(tmp_path / "m", compile="inference"), CompiledModel)
-    assert not isinstance(load_potential(tmp_path / "m"), CompiledModel)
+    passes = [
+        load_potential(tmp_path / "m", compile=mode, atoms_per_pass=atoms) for mode in ("off", "inference") for atoms in (7, None)
+    ]
+    assert all(isinstance(potential, InPasses) for potential in passes)
+    assert [p.atoms for p in passes] == [7, 80, 7, 80]  # a CPU has a usual number
+    assert [isinstance(p.potential, CompiledModel) for p in passes] == [False, False, True, True]
     with pytest.raises(ConfigError, match="compile is 'on'"):
         load_potential(tmp_path / "m", compile="on")
 

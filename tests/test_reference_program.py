@@ -40,6 +40,17 @@ def test_hydrogen_from_nothing_to_fitted_labels_and_harmonic_reference(tmp_path:
     bond = np.linalg.norm(np.diff(harmonic.position, axis=0))
     assert 1.35 < bond < 1.45  # bohr; 1.40 is the experimental one
 
+    around = ("molecule=hydrogen", "task=sample", "sampling=wigner", "sampling.train=4")
+    done = reference(*around, f"data_dir={tmp_path / 'around'}", f"sampling.harmonic=[{tmp_path / 'harmonic.h5'}]")
+    assert done.returncode == 0, done.stderr
+    with h5py.File(tmp_path / "around" / "geometries.h5") as file:
+        bonds = np.linalg.norm(np.diff(file["position"][:], axis=1), axis=(1, 2))
+    assert np.unique(bonds).size == 4
+    assert 0.0 < np.abs(bonds - bond).max() < 0.5  # the ground state spreads by 0.16 bohr
+    done = reference(*around, f"data_dir={tmp_path / 'around'}", f"sampling.harmonic={tmp_path / 'harmonic.h5'}")
+    assert done.returncode == 2
+    assert "setting harmonic is" in done.stderr
+
 
 def test_the_other_shipped_settings_run(tmp_path: Path) -> None:
     """level, sampling and basis that the test above does not use."""

@@ -19,6 +19,7 @@ import torch
 from simulation_potentials import WATER, Flowing, Springs, settings
 
 from densnet.errors import BasisError, SimulationError, StructureError
+from densnet.model.in_passes import InPasses
 from densnet.simulation import engine, resources, writer
 from densnet.simulation.engine import simulate
 from densnet.simulation.replicas import Replicas
@@ -77,6 +78,21 @@ def test_memory_is_measured_before_it_is_taken(tmp_path, monkeypatch):
     assert potential.calls == 2
     assert not list(tmp_path.iterdir())
     assert run(tmp_path / "run.h5", Greedy(WATER, megabytes=1.0), replicas=100, steps=1).frozen_replicas == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is measured on Linux only")
+def test_passes_take_the_memory_of_one(tmp_path, monkeypatch):
+    """16 GB of replicas in 1 GB, in passes of 20 waters; passes of 500 are told what would fit."""
+    monkeypatch.setattr(resources, "free_memory", lambda device: 1e9)
+    greedy = Greedy(WATER, megabytes=8.0)
+    assert run(tmp_path / "run.h5", InPasses(greedy, 60), replicas=2000, steps=1).frozen_replicas == 0
+    message = r"replicas is 2000, of which 500 together need about .*; expected at most about (\d+); set atoms_per_pass=(\d+)$"
+    with pytest.raises(SimulationError, match=message) as caught:
+        run(tmp_path / "other.h5", InPasses(greedy, 1500), replicas=2000)
+    found = re.search(message, one_line(caught))
+    assert found
+    assert 80 < int(found[1]) < 140
+    assert int(found[2]) == 3 * int(found[1])
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is measured on Linux only")

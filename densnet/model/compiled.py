@@ -18,6 +18,7 @@ from torch import Tensor
 from densnet.errors import ConfigError
 from densnet.model import checkpoint
 from densnet.model.densnet import DensNet
+from densnet.model.in_passes import ATOMS_ON_CPU, InPasses
 from densnet.structures import Density, Molecules, Prediction
 
 log = logging.getLogger(__name__)
@@ -56,11 +57,20 @@ def compile_whole(function: Evaluate, frozen: bool = False) -> Evaluate:
     return run
 
 
-def load_potential(folder: Path | str, device: str = "cpu", compile: str = "off") -> DensNet | CompiledModel:
-    """A saved model to simulate with. compile: "inference" or "off". Raises ModelError and ConfigError as load_model does."""
+def load_potential(
+    folder: Path | str, device: str = "cpu", compile: str = "off", atoms_per_pass: int | None = None
+) -> DensNet | CompiledModel | InPasses:
+    """A saved model to simulate with. compile: "inference" or "off"; atoms_per_pass: larger batches go in several passes
+    (densnet.model.in_passes), None for the usual number on a CPU and for one pass on other devices.
+
+    Raises ModelError and ConfigError as load_model does, ConfigError too if atoms_per_pass is not positive.
+    """
     check_mode(compile, ("off", "inference"))
     model = checkpoint.load_model(folder, device)
-    return CompiledModel(model) if compile == "inference" else model
+    potential = CompiledModel(model) if compile == "inference" else model
+    if atoms_per_pass is None and torch.device(device).type == "cpu":
+        atoms_per_pass = ATOMS_ON_CPU
+    return potential if atoms_per_pass is None else InPasses(potential, atoms_per_pass)
 
 
 class CompiledModel:

@@ -29,6 +29,7 @@ from densnet.reference.sampling import (
     settings_hash,
     write_geometries,
 )
+from densnet.reference.wigner import WignerSettings, sample_wigner, wigner_hash
 from densnet.structures import Molecule
 from densnet.units import ANGSTROM_PER_BOHR
 
@@ -47,7 +48,8 @@ def main(config: DictConfig) -> None:
         raise ConfigError(f"labels={config.labels} with task={config.task}; expected task=check or fit, which take a label file")
     # All settings are read before hours of labelling.
     level, scf = _settings(Level, config.level), _settings(ScfSettings, config.scf)
-    sampling, basis = _settings(SamplingSettings, config.sampling), _settings(BasisSettings, config.basis)
+    kind = WignerSettings if "harmonic" in config.sampling else SamplingSettings
+    sampling, basis = _settings(kind, config.sampling), _settings(BasisSettings, config.basis)
     fit, checking = _settings(FitSettings, config.fit), _settings(CheckSettings, config.check)
 
     if set(tasks) - set(OF_LABELS):
@@ -81,11 +83,18 @@ def _folder(config: DictConfig) -> Path:
     return Path(config.data_dir or Path("data") / Path(str(config.molecule)).stem)
 
 
-def sampled(path: Path, conformers: list[Molecule], settings: SamplingSettings, workers: Workers) -> list[Frame]:
+def sampled(path: Path, conformers: list[Molecule], settings: SamplingSettings | WignerSettings, workers: Workers) -> list[Frame]:
     """The geometries of this data set: those on disk, or new ones."""
-    identity = settings_hash(conformers, settings)
+    if isinstance(settings, WignerSettings):
+        identity = wigner_hash(conformers[0], settings)
+    else:
+        identity = settings_hash(conformers, settings)
     if not path.exists():
-        write_geometries(path, sample(conformers, settings, workers), identity)
+        if isinstance(settings, WignerSettings):
+            frames = sample_wigner(conformers[0], settings)
+        else:
+            frames = sample(conformers, settings, workers)
+        write_geometries(path, frames, identity)
     frames = read_geometries(path, identity)
     counts = [sum(frame.split == split for frame in frames) for split in ("train", "test")]
     print(f"{path}: {counts[0]} train and {counts[1]} test geometries")
@@ -137,7 +146,9 @@ def _of_type(example: Any, value: Any) -> Any:
     if example is None:  # a setting that is off by default; whoever takes it checks it
         return value
     if isinstance(example, tuple):
-        return tuple(float(item) for item in value)
+        if isinstance(value, str):
+            raise TypeError
+        return tuple(type(example[0])(item) for item in value)
     if isinstance(example, float) and isinstance(value, int):
         return float(value)
     if type(value) is not type(example):

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 import torch
 from ase.data import atomic_masses
 from torch import Tensor
 
+from densnet.model.in_passes import Potential
 from densnet.simulation.integrators import Evaluation
 from densnet.simulation.velocities import rotations
-from densnet.structures import Molecule, Molecules, Prediction
+from densnet.structures import Molecule, Molecules
 from densnet.units import ELECTRON_MASS_PER_DALTON
-
-
-class Potential(Protocol):
-    """What moves the atoms; DensNet is one. hash names it for good: a run continues only on the same one."""
-
-    hash: str
-
-    def predict(self, molecules: Molecules, forces: bool = True) -> Prediction: ...
 
 
 class Replicas:

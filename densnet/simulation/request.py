@@ -12,6 +12,7 @@ from pathlib import Path
 
 from densnet.errors import DataError, SimulationError
 from densnet.model.compiled import CompiledModel
+from densnet.model.in_passes import InPasses
 from densnet.simulation.replicas import Replicas, kind, name
 from densnet.simulation.resources import out_of_memory
 from densnet.simulation.restart import Restart
@@ -21,7 +22,7 @@ from densnet.structures import Molecule
 log = logging.getLogger(__name__)
 
 # Settings that are younger than the oldest restart files, with what those mean.
-YOUNG = {"record_charges": False}
+YOUNG = {"record_charges": False, "atoms_per_pass": None}
 # Settings that a run that continues may change.
 FREE = ("steps", "flush_every", "max_energy_jump_ev", "max_temperature")
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -76,9 +77,12 @@ def identity_of(settings: SimulationSettings, replicas: Replicas) -> dict[str, o
     same: dict[str, object] = {key: value for key, value in asdict(settings).items() if key not in FREE}
     names = [name(molecule) for molecule in replicas.molecules]
     molecules = names if replicas.mixed else names[:1]
-    # A compiled graph rounds otherwise than the model itself.
-    compiled = "inference" if isinstance(replicas.potential, CompiledModel) else "off"
-    more = {"molecules": molecules, "model_hash": replicas.potential.hash, "compile": compiled}
+    # A compiled graph rounds otherwise than the model itself, and passes of another size otherwise too.
+    potential, passes = replicas.potential, None
+    if isinstance(potential, InPasses):
+        potential, passes = potential.potential, potential.atoms if replicas.batch.number.numel() > potential.atoms else None
+    compiled = "inference" if isinstance(potential, CompiledModel) else "off"
+    more = {"molecules": molecules, "model_hash": potential.hash, "compile": compiled, "atoms_per_pass": passes}
     return same | more | {"device": replicas.mass.device.type}
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from densnet.errors import SimulationError
+from densnet.model.in_passes import InPasses
 from densnet.simulation.integrators import Evaluation
 from densnet.simulation.replicas import Replicas
 
@@ -36,11 +37,12 @@ def first_evaluation(replicas: Replicas, position: Tensor) -> Evaluation:
     Linux promises the CPU more memory than it has and kills who takes it, so a large batch is first judged from a small one.
     """
     count = max(16, SMALL // position.shape[1])
-    if len(replicas) > count:
+    at_once = _at_once(replicas)
+    if at_once > count:
         each, free = _bytes_per_replica(replicas.first(count)), free_memory(position.device)
-        if each is not None and free is not None and each * len(replicas) > MARGIN * free:
+        if each is not None and free is not None and each * at_once > MARGIN * free:
             fit = int(MARGIN * free / each)
-            needs = f"about {each * len(replicas) / 1e9:.3g} GB of memory, {free / 1e9:.3g} GB are free"
+            needs = f"about {each * at_once / 1e9:.3g} GB of memory, {free / 1e9:.3g} GB are free"
             raise SimulationError(_too_many(replicas, needs, fit))
     try:
         return replicas(position)
@@ -50,6 +52,13 @@ def first_evaluation(replicas: Replicas, position: Tensor) -> Evaluation:
         reason = " ".join(str(error).split())[:120]
     # Outside the handler: there the failed pass would still hold its memory.
     raise SimulationError(_too_many(replicas, f"more memory than there is ({reason})", _that_fit(replicas)))
+
+
+def _at_once(replicas: Replicas) -> int:
+    """How many are in memory together: those of one pass of the potential."""
+    if not isinstance(replicas.potential, InPasses):
+        return len(replicas)
+    return min(len(replicas), max(1, replicas.potential.atoms // replicas.start.shape[1]))
 
 
 def check_disk(path: Path, frames: int, replicas: int, atoms: int, record_every: int, block: int, charges: bool = False) -> None:
@@ -133,5 +142,8 @@ def _that_fit(replicas: Replicas) -> int:
 
 def _too_many(replicas: Replicas, needs: str, fit: int) -> str:
     where = "" if replicas.mass.device.type == "cpu" else f" on {replicas.mass.device}"
-    advice = f"set simulation.replicas={fit}" if fit else "use a smaller molecule or more memory"
-    return f"replicas is {len(replicas)}, which need {needs}{where}; expected at most about {fit}; {advice}"
+    who, fewer = "which", f"simulation.replicas={fit}"
+    if (together := _at_once(replicas)) < len(replicas):  # passes that fit take any number of replicas
+        who, fewer = f"of which {together} together", f"atoms_per_pass={fit * replicas.start.shape[1]}"
+    advice = f"set {fewer}" if fit else "use a smaller molecule or more memory"
+    return f"replicas is {len(replicas)}, {who} need {needs}{where}; expected at most about {fit}; {advice}"

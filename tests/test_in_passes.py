@@ -1,0 +1,94 @@
+"""Large batches in several passes: the same answers, no pass larger than asked, few passes of even size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from simulation_potentials import WATER, Springs, settings
+
+from densnet.data.geometry import load_geometry
+from densnet.errors import ConfigError, SimulationError
+from densnet.model.checkpoint import Architecture, DensitySettings, EnergySettings, build
+from densnet.model.in_passes import InPasses, even_parts
+from densnet.simulation.engine import simulate
+from densnet.structures import Molecules, Prediction
+
+MIXED = [load_geometry(name)[0] for name in ("water", "H2O2", "water", "hydrogen", "H2O2")]  # 3, 4, 3, 2, 4 atoms
+MIXED[2] = replace(MIXED[2], charge=1)
+
+
+@dataclass
+class Counting:
+    """Passes on to another potential and remembers how many atoms came."""
+
+    potential: object
+    hash: str = "counting"
+    atoms: list[int] = field(default_factory=list)
+
+    def predict(self, molecules: Molecules, forces: bool = True) -> Prediction:
+        self.atoms.append(molecules.number.numel())
+        return self.potential.predict(molecules, forces)  # type: ignore[attr-defined]
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=60), st.integers(1, 70))
+def test_parts_are_few_whole_and_even(sizes: list[int], most: int) -> None:
+    parts = even_parts(sizes, most)
+    assert [k for molecules, _ in parts for k in range(molecules.start, molecules.stop)] == list(range(len(sizes)))
+    sums = []
+    for molecules, atoms in parts:
+        assert (atoms.start, atoms.stop) == (sum(sizes[: molecules.start]), sum(sizes[: molecules.stop]))
+        assert atoms.stop - atoms.start <= most or molecules.stop - molecules.start == 1
+        sums.append(atoms.stop - atoms.start)
+    full, room = 0, 0  # the least number of parts: each filled before the next
+    for size in sizes:
+        full, room = (full, room - size) if room >= size else (full + 1, most - size)
+    assert len(parts) == full
+    if len(set(sizes)) == 1 and len(parts) > 1:
+        assert max(sums) - min(sums) <= sizes[0] * (len(parts) - 1)
+        assert max(sums) == sizes[0] * -(-len(sizes) // len(parts))
+
+
+def test_the_same_as_in_one_pass(basis) -> None:
+    torch.manual_seed(1)
+    model = build(Architecture(DensitySettings(4, (1, 2)), EnergySettings(4)), basis).double()
+    torch.nn.init.normal_(next(model.density.readout.parameters()), std=0.1)
+    batch = Molecules.of(MIXED)
+    counting = Counting(model)
+    found, expected = InPasses(counting, 7).predict(batch), model.predict(batch)
+    assert counting.atoms == [7, 5, 4]
+    for name in ("energy", "force", "dipole", "charge"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found.density.coefficient, expected.density.coefficient, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found.density.exponent, expected.density.exponent)
+    assert float(found.dipole.abs().max()) > 0.01
+    assert InPasses(model, 7).predict(batch, forces=False).force is None
+
+
+def test_a_small_batch_and_a_single_molecule_go_at_once() -> None:
+    for molecules, most, calls in (([WATER] * 3, 9, [9]), ([WATER] * 3, 8, [6, 3]), ([WATER], 1, [3]), ([WATER] * 2, 1, [3, 3])):
+        counting = Counting(Springs(WATER))
+        InPasses(counting, most).predict(Molecules.of(molecules))
+        assert counting.atoms == calls
+
+
+def test_dynamics_is_that_of_one_pass_and_knows_how_it_was_run(tmp_path) -> None:
+    asked = settings(replicas=7, steps=20)
+    counting = Counting(Springs(WATER))
+    simulate(InPasses(counting, 8), WATER, asked, tmp_path / "a.h5", progress=False)
+    assert set(counting.atoms) == {3, 6}
+    longer = replace(asked, steps=30)
+    with pytest.raises(SimulationError, match="was run with atoms_per_pass=8; found atoms_per_pass=None"):
+        simulate(Counting(Springs(WATER)), WATER, longer, tmp_path / "a.h5", progress=False, resume=True)
+    simulate(InPasses(counting, 8), WATER, longer, tmp_path / "a.h5", progress=False, resume=True)
+    # Passes that hold everything are no passes.
+    simulate(Counting(Springs(WATER)), WATER, asked, tmp_path / "b.h5", progress=False)
+    simulate(InPasses(counting, 21), WATER, longer, tmp_path / "b.h5", progress=False, resume=True)
+
+
+def test_a_pass_without_atoms_is_refused() -> None:
+    with pytest.raises(ConfigError, match="atoms_per_pass is 0; expected at least 1"):
+        InPasses(Springs(WATER), 0)
