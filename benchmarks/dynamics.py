@@ -4,8 +4,9 @@
         --record docs/results/dynamics.json
 
 Ethanol geometries are those of a fitted data set; chains are n-alkanes. One thread. densnet's time is the whole chain R -> rho
--> E, F, dipole with its neighbour search; the peers (benchmarks/peers.py says which networks) compute energies and forces, on
-graphs made before. All take turns, so ratios hold on a busy machine too. First it is checked that the variants agree.
+-> E, F, dipole with its neighbour search, large batches in passes as in simulate.py; the peers (benchmarks/peers.py says which
+networks) compute energies and forces, on graphs made before. All take turns, so ratios hold on a busy machine too. First it is
+checked that the variants agree.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from densnet.cli import run
 from densnet.data.fits import read_fits
 from densnet.data.neighbours import near_pairs
 from densnet.model.densnet import DensNet
+from densnet.model.in_passes import ATOMS_ON_CPU, InPasses
 from densnet.record import write_record
 from densnet.simulation.engine import Potential
 from densnet.structures import Molecule, Molecules
@@ -93,7 +95,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="*", default=["compiled", "e3nn"], help="beside eager: compiled, e3nn")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32, 1024], help="ethanols")
     parser.add_argument("--peer-batches", type=int, nargs="*", default=[1, 32], help="those the peers take part in")
-    parser.add_argument("--chunk", type=int, default=64, help="molecules in one call")
+    parser.add_argument("--atoms-per-pass", type=int, default=ATOMS_ON_CPU, help="of densnet, as in simulate.py")
     parser.add_argument("--chains", type=int, nargs="+", default=[3, 10, 20, 30, 50, 70, 100], help="carbons")
     parser.add_argument("--nequip-python", help="interpreter of an environment with nequip")
     parser.add_argument("--nequip-compiled", action="store_true", help="and its ahead-of-time export on one molecule (minutes)")
@@ -138,23 +140,20 @@ def measure(
     arguments: argparse.Namespace,
 ) -> System:
     """Everybody on these molecules, in turns."""
-    chunks = [Molecules.of(molecules[k : k + arguments.chunk]) for k in range(0, len(molecules), arguments.chunk)]
+    batch, few = Molecules.of(molecules), Molecules.of(molecules[:32])
     everybody = {"eager": model, **variants}
-    agreement = {way: check_agreement(model, potential, way, chunks[0]) for way, potential in everybody.items()}
+    agreement = {way: check_agreement(model, potential, way, few) for way, potential in everybody.items()}
     contestants: dict[str, Clock] = {}
     for way, potential in everybody.items():
-        contestants[f"densnet {way}"] = clock(lambda p=potential: [p.predict(c) for c in chunks], arguments.timer)
+        passes = InPasses(potential, arguments.atoms_per_pass)
+        contestants[f"densnet {way}"] = clock(lambda p=passes: p.predict(batch), arguments.timer)
     for peer in others:
         contestants[f"{peer.kind} eager"] = peer.clock("evaluate", molecules, arguments.timer)
         if peer.kind == "nequip" and arguments.nequip_compiled and len(molecules) == 1:
             contestants["nequip compiled"] = peer.clock("compiled", molecules, arguments.timer)
     entries = contest(contestants, arguments.rounds, arguments.seconds)
-    atoms, edges = (sum(len(x) for x in found) for found in zip(*_sizes(chunks, model)))
-    return System(name, len(molecules), atoms, edges, agreement, entries)
-
-
-def _sizes(chunks: list[Molecules], model: DensNet) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    return [(c.number, near_pairs(c, model.cutoff).source) for c in chunks]
+    edges = len(near_pairs(batch, model.cutoff).source)
+    return System(name, len(molecules), len(batch.number), edges, agreement, entries)
 
 
 def chain_scaling(model: DensNet, arguments: argparse.Namespace) -> Scaling:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import untrained
+from simulation_potentials import settings
 
 from densnet.basis.shells import Basis
 from densnet.errors import BasisError, ConfigError
@@ -16,6 +17,8 @@ from densnet.model import compiled
 from densnet.model.checkpoint import Architecture, DensitySettings, EnergySettings, Provenance, build, save_model
 from densnet.model.compiled import CompiledModel, check_mode, load_potential
 from densnet.model.in_passes import InPasses
+from densnet.simulation.engine import simulate
+from densnet.simulation.trajectory import read_trajectory
 from densnet.structures import Molecule, Molecules
 from densnet.training import passes
 from densnet.training.passes import Passes
@@ -197,6 +200,22 @@ def test_compiled_inference_for_any_number_of_molecules(basis, water, caplog) ->
     far = several(water, 4)
     stretched = far.at(far.position.clone().index_add_(0, torch.tensor([1]), torch.tensor([[30.0, 0, 0]], dtype=torch.float64)))
     assert (potential.predict(stretched).force - model.predict(stretched).force).abs().max() < 1e-6
+    assert "running eager" not in caplog.text
+
+
+@pytest.mark.slow
+def test_compiled_dynamics_continues_bit_for_bit(basis, water, tmp_path, caplog) -> None:
+    """The real compiler, in passes of two molecules and one: a run in pieces is the run in one piece."""
+    found = {}
+    for name, pieces in (("whole", [12]), ("pieces", [5, 12])):
+        for steps in pieces:
+            asked = settings(replicas=3, steps=steps, temperature=50.0, time_step_fs=0.02, max_temperature=1e6)
+            potential = InPasses(CompiledModel(tiny(basis)), 6)
+            simulate(potential, water, asked, tmp_path / f"{name}.h5", progress=False, resume=steps > pieces[0])
+        found[name] = read_trajectory(tmp_path / f"{name}.h5")
+    for name in ("position", "velocity", "dipole", "energy"):
+        np.testing.assert_array_equal(getattr(found["pieces"], name), getattr(found["whole"], name))
+    assert found["whole"].position.shape[0] > 2
     assert "running eager" not in caplog.text
 
 

@@ -130,7 +130,11 @@ def test_kept_on_disk_and_only_for_this_network(basis, fits, tmp_path, monkeypat
         next(iter(other.density.parameters())).add_(1e-3)
     FrozenDensity.cached(tmp_path, other.density, fits, frames, CPU)
     FrozenDensity.cached(tmp_path, model.density, fits, frames[:4], CPU)
-    assert len(list(tmp_path.iterdir())) == 3
+    scaled = deepcopy(model)
+    for layer in scaled.density.layers:
+        layer.scale *= 2.0  # type: ignore[operator]  # other neighbours, which no weight tells
+    FrozenDensity.cached(tmp_path, scaled.density, fits, frames, CPU)
+    assert len(list(tmp_path.iterdir())) == 4
     written = first.of([int(f) for f in frames])
     size = written.coefficient_response.nbytes + written.exponent_response.nbytes
     assert megabytes(model, fits, frames) == pytest.approx(size / 1e6)

@@ -189,7 +189,8 @@ def _key(network: DensityNetwork, fits: Fits, frames: np.ndarray) -> str:
     for f in frames.tolist():
         frame = fits.frame(f)
         digest.update(frame.number.tobytes() + frame.position.tobytes() + str(frame.charge).encode())
-    digest.update(str((network.edges.cutoff, network.edges.size, network.bound, network.lmax)).encode())
+    sums = [layer.scale for layer in network.layers]
+    digest.update(str((network.edges.cutoff, network.edges.size, network.bound, network.lmax, sums)).encode())
     for name, tensor in sorted({**network.state_dict(), "exponent": network.frame.exponent}.items()):
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
