@@ -35,21 +35,21 @@ class Counting:
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=60), st.integers(1, 70))
-def test_parts_are_few_whole_and_even(sizes: list[int], most: int) -> None:
+def test_parts_are_few_and_whole(sizes: list[int], most: int) -> None:
     parts = even_parts(sizes, most)
     assert [k for molecules, _ in parts for k in range(molecules.start, molecules.stop)] == list(range(len(sizes)))
-    sums = []
     for molecules, atoms in parts:
         assert (atoms.start, atoms.stop) == (sum(sizes[: molecules.start]), sum(sizes[: molecules.stop]))
         assert atoms.stop - atoms.start <= most or molecules.stop - molecules.start == 1
-        sums.append(atoms.stop - atoms.start)
     full, room = 0, 0  # the least number of parts: each filled before the next
     for size in sizes:
         full, room = (full, room - size) if room >= size else (full + 1, most - size)
     assert len(parts) == full
-    if len(set(sizes)) == 1 and len(parts) > 1:
-        assert max(sums) - min(sums) <= sizes[0] * (len(parts) - 1)
-        assert max(sums) == sizes[0] * -(-len(sizes) // len(parts))
+
+
+@pytest.mark.parametrize(("count", "found"), [(8, [8]), (10, [5, 5]), (17, [6, 6, 5]), (32, [8, 8, 8, 8])])
+def test_equal_molecules_are_shared_out_evenly(count: int, found: list[int]) -> None:
+    assert [molecules.stop - molecules.start for molecules, _ in even_parts([9] * count, 80)] == found
 
 
 def test_the_same_as_in_one_pass(basis) -> None:
