@@ -62,7 +62,8 @@ class Evaluation:
     nmae_percent: 100 integral |rho - rho_SCF| / N; nmae_worst_percent, worst_frame, worst_source: of the worst frame;
     fit_floor_percent: the same for the fitted coefficients; nmae_fit_percent: 100 integral |rho - rho_fit| / N;
     deformation_error_percent: 100 integral |rho - rho_SCF| / integral |rho_SCF - rho_SAD|;
-    dipole_mae_mD: mean length of the error vector; quadrupole_mae_mD_A: mean Frobenius norm of the error of the second moment
+    dipole_mae_mD: mean length of the error vector; dipole_component_mae_mD: mean absolute error of its components, as for
+    forces (about half, and what some call the MAE of a dipole); quadrupole_mae_mD_A: mean Frobenius norm of the error of the second moment
     (not traceless) about the centre of nuclear charge, mD*angstrom; energy and force None without an energy network;
     rmsd_*: distance of the frames, grid or not, from the nearest of train_frames training frames (see densnet.data.similarity),
     None if none is of the same atoms; elements, distances: where the error is; trajectories: the errors by origin of the frames.
@@ -80,6 +81,7 @@ class Evaluation:
     deformation_error_percent: float
     electrons_max_error: float
     dipole_mae_mD: float
+    dipole_component_mae_mD: float
     quadrupole_mae_mD_A: float
     energy_mae_meV: float | None
     force_mae_meV_per_A: float | None
@@ -136,6 +138,7 @@ def summarise(errors: Sequence[FrameErrors], train_frames: int = 0) -> Evaluatio
         deformation_error_percent=float(np.mean([d.deformation_error_percent for d in densities])),
         electrons_max_error=max(e.electrons for e in errors),
         dipole_mae_mD=dipole,
+        dipole_component_mae_mD=MILLIDEBYE_PER_AU * float(np.mean([abs(e.dipole[1] - e.dipole[0]) for e in errors])),
         quadrupole_mae_mD_A=MILLIDEBYE_PER_AU * ANGSTROM_PER_BOHR * float(np.mean([e.quadrupole for e in errors])),
         energy_mae_meV=energy,
         force_mae_meV_per_A=force,

@@ -130,7 +130,8 @@ def in_words(result: Evaluation) -> str:
         ("  of the deformation density", f"{result.deformation_error_percent:.3f} %"),
         ("  worst frame", f"{result.nmae_worst_percent:.4f} %, frame {result.worst_frame} ({result.worst_source})"),
         ("electrons, largest error", f"{result.electrons_max_error:.1e}"),
-        ("dipole, MAE", f"{result.dipole_mae_mD:.3f} mD"),
+        ("dipole, mean error vector", f"{result.dipole_mae_mD:.3f} mD"),
+        ("  its components, MAE", f"{result.dipole_component_mae_mD:.3f} mD"),
         ("quadrupole, MAE", f"{result.quadrupole_mae_mD_A:.3f} mD*angstrom"),
     ]
     if result.energy_mae_meV is not None and result.force_mae_meV_per_A is not None:
