@@ -110,11 +110,13 @@ def test_load_potential(basis, tmp_path) -> None:
     architecture = Architecture(DensitySettings(4, (1, 2)), EnergySettings(4))
     save_model(tmp_path / "m", build(architecture, basis), architecture, Provenance())
     passes = [
-        load_potential(tmp_path / "m", compile=mode, atoms_per_pass=atoms) for mode in ("off", "inference") for atoms in (7, None)
+        load_potential(tmp_path / "m", compile=mode, atoms_per_pass=atoms)
+        for mode in ("off", "inference")
+        for atoms in (7, None, 0)
     ]
     assert all(isinstance(potential, InPasses) for potential in passes)
-    assert [p.atoms for p in passes] == [7, 80, 7, 80]  # a CPU has a usual number
-    assert [isinstance(p.potential, CompiledModel) for p in passes] == [False, False, True, True]
+    assert [p.atoms for p in passes] == [7, 80, 0, 7, 80, 0]  # a CPU has a usual number
+    assert [isinstance(p.potential, CompiledModel) for p in passes] == [False] * 3 + [True] * 3
     with pytest.raises(ConfigError, match="compile is 'on'"):
         load_potential(tmp_path / "m", compile="on")
 

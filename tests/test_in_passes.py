@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import pickle
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -58,7 +60,7 @@ def test_the_same_as_in_one_pass(basis) -> None:
     torch.nn.init.normal_(next(model.density.readout.parameters()), std=0.1)
     batch = Molecules.of(MIXED)
     counting = Counting(model)
-    found, expected = InPasses(counting, 7).predict(batch), model.predict(batch)
+    found, expected = InPasses(counting, 7, densities=True).predict(batch), model.predict(batch)
     assert counting.atoms == [7, 5, 4]
     for name in ("energy", "force", "dipole", "charge"):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-9)
@@ -66,13 +68,35 @@ def test_the_same_as_in_one_pass(basis) -> None:
     torch.testing.assert_close(found.density.exponent, expected.density.exponent)
     assert float(found.dipole.abs().max()) > 0.01
     assert InPasses(model, 7).predict(batch, forces=False).force is None
+    assert InPasses(model, 7).predict(batch).density.coefficient.shape == (0, expected.density.coefficient.shape[1])
+    # Another batch, or the same atoms with another charge, is not taken for the last one.
+    passes, others = InPasses(model, 7), Molecules.of([*MIXED[2:], *MIXED[:2], MIXED[0]])
+    for other in (batch, others, replace(others, charge=others.charge + 1), batch):
+        torch.testing.assert_close(passes.predict(other).energy, model.predict(other).energy, rtol=1e-9, atol=1e-9)
+
+
+def test_parts_keep_their_neighbour_lists(basis) -> None:
+    model = build(Architecture(DensitySettings(4, (1, 2)), EnergySettings(4)), basis)
+    passes, batch = InPasses(model, 7), Molecules.of(MIXED)
+    for step in range(4):
+        passes.predict(batch.at(batch.position + 0.01 * step))
+    assert model._kept.builds == 3
+    copied = pickle.loads(pickle.dumps(model._kept))
+    assert copied.builds == 0
+    del passes
+    gc.collect()
+    assert model._kept.builds == 0  # lists go with their batches
 
 
 def test_a_small_batch_and_a_single_molecule_go_at_once() -> None:
-    for molecules, most, calls in (([WATER] * 3, 9, [9]), ([WATER] * 3, 8, [6, 3]), ([WATER], 1, [3]), ([WATER] * 2, 1, [3, 3])):
+    three = Molecules.of([WATER] * 3)
+    cases = [(three, 9, [9]), (three, 8, [6, 3]), (three, 0, [9]), (three, 1, [3, 3, 3]), (Molecules.of([WATER]), 1, [3])]
+    for molecules, most, calls in cases:
         counting = Counting(Springs(WATER))
-        InPasses(counting, most).predict(Molecules.of(molecules))
+        passes = InPasses(counting, most)
+        passes.predict(molecules)
         assert counting.atoms == calls
+        assert passes.splits(molecules) == (len(calls) > 1)
 
 
 def test_dynamics_is_that_of_one_pass_and_knows_how_it_was_run(tmp_path) -> None:
@@ -81,14 +105,19 @@ def test_dynamics_is_that_of_one_pass_and_knows_how_it_was_run(tmp_path) -> None
     simulate(InPasses(counting, 8), WATER, asked, tmp_path / "a.h5", progress=False)
     assert set(counting.atoms) == {3, 6}
     longer = replace(asked, steps=30)
-    with pytest.raises(SimulationError, match="was run with atoms_per_pass=8; found atoms_per_pass=None"):
+    with pytest.raises(SimulationError, match="was run with atoms_per_pass=8; found atoms_per_pass=0"):
         simulate(Counting(Springs(WATER)), WATER, longer, tmp_path / "a.h5", progress=False, resume=True)
     simulate(InPasses(counting, 8), WATER, longer, tmp_path / "a.h5", progress=False, resume=True)
     # Passes that hold everything are no passes.
     simulate(Counting(Springs(WATER)), WATER, asked, tmp_path / "b.h5", progress=False)
     simulate(InPasses(counting, 21), WATER, longer, tmp_path / "b.h5", progress=False, resume=True)
+    # Nor is a single molecule larger than a pass.
+    one = replace(asked, replicas=1)
+    simulate(Counting(Springs(WATER)), WATER, one, tmp_path / "c.h5", progress=False)
+    simulate(InPasses(counting, 2), WATER, replace(one, steps=30), tmp_path / "c.h5", progress=False, resume=True)
 
 
-def test_a_pass_without_atoms_is_refused() -> None:
-    with pytest.raises(ConfigError, match="atoms_per_pass is 0; expected at least 1"):
-        InPasses(Springs(WATER), 0)
+@pytest.mark.parametrize("atoms", [-1, True, 80.0, "many"])
+def test_a_number_of_atoms_that_is_none_is_refused(atoms: object) -> None:
+    with pytest.raises(ConfigError, match=f"atoms_per_pass is {atoms!r}; expected a whole number, 0 for all at once"):
+        InPasses(Springs(WATER), atoms)  # type: ignore[arg-type]

@@ -50,6 +50,9 @@ def test_hydrogen_from_nothing_to_fitted_labels_and_harmonic_reference(tmp_path:
     done = reference(*around, f"data_dir={tmp_path / 'around'}", f"sampling.harmonic={tmp_path / 'harmonic.h5'}")
     assert done.returncode == 2
     assert "setting harmonic is" in done.stderr
+    done = reference(*around, f"data_dir={tmp_path / 'around'}")
+    assert done.returncode == 2
+    assert "no value for sampling.harmonic" in done.stderr
 
 
 def test_the_other_shipped_settings_run(tmp_path: Path) -> None:

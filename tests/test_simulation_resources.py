@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from simulation_potentials import WATER, Flowing, Springs, settings
+from simulation_potentials import WATER, Flowing, Springs, prediction, settings
 
 from densnet.errors import BasisError, SimulationError, StructureError
 from densnet.model.in_passes import InPasses
@@ -49,6 +49,16 @@ class Greedy(Springs):
         ballast = torch.ones(molecules.n, round(self.megabytes * 2**17), dtype=torch.float64)
         exact = super().predict(molecules, forces)
         return Prediction(exact.energy + 0.0 * ballast.sum(dim=1), exact.force, exact.dipole, exact.density)
+
+
+@dataclass
+class PerAtom(Springs):
+    """No forces; one megabyte per atom."""
+
+    def predict(self, molecules: Molecules, forces: bool = True) -> Prediction:
+        ballast = torch.ones(len(molecules.number), 2**17, dtype=torch.float64)
+        nothing = torch.zeros_like(molecules.position)
+        return prediction(molecules.sum(ballast[:, 0]), nothing, molecules.sum(nothing))
 
 
 @dataclass
@@ -86,13 +96,46 @@ def test_passes_take_the_memory_of_one(tmp_path, monkeypatch):
     monkeypatch.setattr(resources, "free_memory", lambda device: 1e9)
     greedy = Greedy(WATER, megabytes=8.0)
     assert run(tmp_path / "run.h5", InPasses(greedy, 60), replicas=2000, steps=1).frozen_replicas == 0
-    message = r"replicas is 2000, of which 500 together need about .*; expected at most about (\d+); set atoms_per_pass=(\d+)$"
+    message = (
+        r"is 2000, of which 1500 atoms at a time need about .*; expected at most about (\d+) atoms; set atoms_per_pass=(\d+)$"
+    )
     with pytest.raises(SimulationError, match=message) as caught:
         run(tmp_path / "other.h5", InPasses(greedy, 1500), replicas=2000)
     found = re.search(message, one_line(caught))
     assert found
-    assert 80 < int(found[1]) < 140
-    assert int(found[2]) == 3 * int(found[1])
+    assert 3 * 80 < int(found[1]) == int(found[2]) < 3 * 140
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is measured on Linux only")
+def test_memory_of_different_molecules_goes_by_their_atoms(monkeypatch):
+    """1 MB an atom; a pass of 600 atoms is 600 MB, whether it holds 10 large molecules or 200 small ones."""
+    large = Molecule(np.full(57, 1), np.arange(57)[:, None] * np.array([3.0, 0.0, 0.0]))
+    replicas = Replicas(PerAtom(WATER), [large, WATER] * 100, "cpu")
+    position = replicas.start
+    for room, passes, fits in ((1e9, 600, True), (0.5e9, 600, False), (5e9, 6000, False), (8e9, 6000, True)):
+        monkeypatch.setattr(resources, "free_memory", lambda device, room=room: room)
+        replicas.potential = InPasses(PerAtom(WATER), passes)
+        if fits:
+            resources.first_evaluation(replicas, position)
+            continue
+        with pytest.raises(SimulationError, match=r"set atoms_per_pass=(\d+)$") as caught:
+            resources.first_evaluation(replicas, position)
+        found = re.search(r"of which (\d+) atoms at a time .* atoms_per_pass=(\d+)$", one_line(caught))
+        assert found
+        assert passes - 60 <= int(found[1]) <= passes
+        assert 0.6 * room / 1e6 < int(found[2]) < 1.0 * room / 1e6
+
+
+def test_passes_that_fail_are_told_what_would_fit(tmp_path):
+    """Room for 260 waters; 1002 of them in passes of 500 are tried, and the advice is smaller than what failed."""
+    with pytest.raises(SimulationError, match=r"set atoms_per_pass=(\d+)$") as caught:
+        run(tmp_path / "run.h5", InPasses(Full(WATER, room=260), 1500), replicas=1002)
+    found = re.search(r"set atoms_per_pass=(\d+)$", one_line(caught))
+    assert found
+    assert int(found[1]) == 3 * 167  # half of passes of 334
+    # Where all go at once, passes are the way out too: half of 520 waters has room.
+    with pytest.raises(SimulationError, match=r"set atoms_per_pass=780$"):
+        run(tmp_path / "run.h5", InPasses(Full(WATER, room=260), 0), replicas=260 * 2)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is measured on Linux only")

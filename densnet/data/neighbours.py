@@ -7,6 +7,7 @@ linear in the atoms), and those within cutoff + skin, kept over many steps (`Ski
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,6 +113,33 @@ class SkinList:
         moved = (molecules.position.detach() - position).square().sum(-1).max()
         # A hair before skin/2, for round-off. NaN compares false: such a list is made anew.
         return bool(moved < ((1 - 1e-6) * self.skin / 2) ** 2)
+
+
+class SkinLists:
+    """A SkinList for each of several batches that take turns, as the parts of a large one do.
+
+    A batch is known by its tensor `molecule`, and its list goes when that does. A copy starts without lists.
+    """
+
+    def __init__(self, cutoff: float, skin: float) -> None:
+        self.cutoff, self.skin = cutoff, skin
+        self._lists: dict[int, tuple[weakref.ref[Tensor], SkinList]] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"cutoff": self.cutoff, "skin": self.skin, "_lists": {}}
+
+    def edges(self, molecules: Molecules) -> Edges:
+        """The same as neighbours(molecules, cutoff)."""
+        name, lists = id(molecules.molecule), self._lists
+        if name not in lists:
+            gone = weakref.ref(molecules.molecule, lambda _: lists.pop(name, None))
+            lists[name] = gone, SkinList(self.cutoff, self.skin)
+        return lists[name][1].edges(molecules)
+
+    @property
+    def builds(self) -> int:
+        """Lists made so far for the batches that are still there."""
+        return sum(kept.builds for _, kept in self._lists.values())
 
 
 def _closer(molecules: Molecules, pairs: Pairs, cutoff: float) -> Pairs:

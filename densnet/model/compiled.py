@@ -57,20 +57,19 @@ def compile_whole(function: Evaluate, frozen: bool = False) -> Evaluate:
     return run
 
 
-def load_potential(
-    folder: Path | str, device: str = "cpu", compile: str = "off", atoms_per_pass: int | None = None
-) -> DensNet | CompiledModel | InPasses:
+def load_potential(folder: Path | str, device: str = "cpu", compile: str = "off", atoms_per_pass: int | None = None) -> InPasses:
     """A saved model to simulate with. compile: "inference" or "off"; atoms_per_pass: larger batches go in several passes
-    (densnet.model.in_passes), None for the usual number on a CPU and for one pass on other devices.
+    (densnet.model.in_passes), 0 for all at once, None for the usual number on a CPU and all at once on other devices. A last
+    pass of one molecule costs a compiled model a second graph.
 
-    Raises ModelError and ConfigError as load_model does, ConfigError too if atoms_per_pass is not positive.
+    Raises ModelError and ConfigError as load_model does, ConfigError too if atoms_per_pass is no whole number.
     """
     check_mode(compile, ("off", "inference"))
     model = checkpoint.load_model(folder, device)
     potential = CompiledModel(model) if compile == "inference" else model
-    if atoms_per_pass is None and torch.device(device).type == "cpu":
-        atoms_per_pass = ATOMS_ON_CPU
-    return potential if atoms_per_pass is None else InPasses(potential, atoms_per_pass)
+    if atoms_per_pass is None:
+        atoms_per_pass = ATOMS_ON_CPU if torch.device(device).type == "cpu" else 0
+    return InPasses(potential, atoms_per_pass)
 
 
 class CompiledModel:

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from densnet.basis.shells import Basis
-from densnet.data.neighbours import Edges, SkinList, neighbours
+from densnet.data.neighbours import Edges, SkinLists, neighbours
 from densnet.errors import ModelError
 from densnet.model.density import DensityNetwork
 from densnet.model.energy import EnergyNetwork
 from densnet.observables.multipoles import charges_and_dipole
 from densnet.structures import Density, Molecules, Prediction
 
-SKIN = 1.0  # bohr; dynamics at 300 K makes a new list every ten steps or so
+SKIN = 1.0  # bohr; dynamics at 300 K makes new lists every ten steps or so
 
 
 class DensNet(nn.Module):
@@ -26,7 +26,7 @@ class DensNet(nn.Module):
         super().__init__()
         self.basis, self.density, self.energy = basis, density, energy
         self.hash = "unsaved"
-        self._kept = SkinList(self.cutoff, SKIN)
+        self._kept = SkinLists(self.cutoff, SKIN)
 
     def forward(self, molecules: Molecules, forces: bool = True, create_graph: bool = False) -> Prediction:
         """One pass. Forces are minus the gradient of E(R, rho(R)) through both networks; create_graph keeps them
@@ -44,7 +44,7 @@ class DensNet(nn.Module):
         return max(n.edges.cutoff for n in (self.density, self.energy) if n is not None)
 
     def edges(self, molecules: Molecules) -> Edges:
-        """The edges within the cutoff, from a list kept while the atoms move little. Raises BasisError as forward does."""
+        """The edges within the cutoff, from lists kept while the atoms move little. Raises BasisError as forward does."""
         self.density.check_elements(molecules)
         return self._kept.edges(molecules)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Protocol
 
@@ -24,23 +25,35 @@ class Potential(Protocol):
 
 
 class InPasses:
-    """A potential that hands another one at most so many atoms at a time, whole molecules in their order.
+    """A potential that hands another one at most `atoms` at a time, whole molecules in their order; 0 is all at once.
 
-    A molecule with more atoms has a pass of its own.
-    Raises ConfigError unless atoms is positive.
+    A molecule with more atoms has a pass of its own. densities: whether those of all parts are kept, which takes memory that
+    grows with the batch; without, a prediction in parts has an empty one. Raises ConfigError if atoms is no whole number from 0.
     """
 
-    def __init__(self, potential: Potential, atoms: int) -> None:
-        if atoms < 1:
-            raise ConfigError(f"atoms_per_pass is {atoms}; expected at least 1, or null for the usual number")
-        self.potential, self.atoms, self.hash = potential, atoms, potential.hash
-        self._parts: tuple[Tensor, list[Part]] | None = None
+    def __init__(self, potential: Potential, atoms: int, densities: bool = False) -> None:
+        if isinstance(atoms, bool) or not isinstance(atoms, int) or atoms < 0:
+            raise ConfigError(
+                f"atoms_per_pass is {atoms!r}; expected a whole number, 0 for all at once, or null for the usual number"
+            )
+        self.potential, self.atoms, self.hash, self._densities = potential, atoms, potential.hash, densities
+        # What dynamics moves stays the same: its parts are made once, and the potential knows them again.
+        self._of: tuple[Tensor, Tensor, Tensor] | None = None
+        self._parts: list[tuple[Part, Molecules]] = []
+
+    def splits(self, molecules: Molecules) -> bool:
+        """Whether these go in more than one pass."""
+        return self.atoms > 0 and molecules.n > 1 and molecules.number.numel() > self.atoms
 
     def predict(self, molecules: Molecules, forces: bool = True) -> Prediction:
-        """As DensNet.predict, up to rounding."""
-        if molecules.n == 1 or molecules.number.numel() <= self.atoms:
+        """As the potential itself, up to rounding and the density (see the class)."""
+        if not self.splits(molecules):
             return self.potential.predict(molecules, forces)
-        found = [self.potential.predict(molecules.part(*part), forces) for part in self._parts_of(molecules)]
+        found = []
+        for (_, atoms), part in self._parts_of(molecules):
+            one = self.potential.predict(part.at(molecules.position[atoms]), forces)
+            nothing = Density(one.density.coefficient[:0], one.density.exponent[:0])
+            found.append(one if self._densities else Prediction(one.energy, one.force, one.dipole, nothing, one.charge))
         force = [p.force for p in found if p.force is not None]
         charge = [p.charge for p in found if p.charge is not None]
         coefficient, exponent = ([getattr(p.density, name) for p in found] for name in ("coefficient", "exponent"))
@@ -52,15 +65,15 @@ class InPasses:
             charge=torch.cat(charge) if charge else None,
         )
 
-    def _parts_of(self, molecules: Molecules) -> list[Part]:
-        """Kept from call to call: dynamics moves the same molecules."""
-        if self._parts is None or self._parts[0] is not molecules.molecule:
+    def _parts_of(self, molecules: Molecules) -> list[tuple[Part, Molecules]]:
+        now = molecules.molecule, molecules.number, molecules.charge
+        if self._of is None or any(a is not b for a, b in zip(self._of, now)):
             sizes = torch.bincount(molecules.molecule, minlength=molecules.n).tolist()
-            self._parts = molecules.molecule, even_parts(sizes, self.atoms)
-        return self._parts[1]
+            self._of, self._parts = now, [(part, molecules.part(*part)) for part in even_parts(sizes, self.atoms)]
+        return self._parts
 
 
-def even_parts(sizes: list[int], most: int) -> list[Part]:
+def even_parts(sizes: Sequence[int], most: int) -> list[Part]:
     """(molecules, their atoms): neighbours of at most `most` atoms together, or one molecule; as few parts as that allows,
 
     of about equal size, so that a compiled graph meets few sizes.
@@ -74,7 +87,7 @@ def even_parts(sizes: list[int], most: int) -> list[Part]:
     return [(part, slice(first[part.start], first[part.stop])) for part in _filled(sizes, low)]
 
 
-def _filled(sizes: list[int], most: int) -> list[slice]:
+def _filled(sizes: Sequence[int], most: int) -> list[slice]:
     parts, start, total = [], 0, 0
     for k, size in enumerate(sizes):
         if k > start and total + size > most:

@@ -48,7 +48,7 @@ def main(config: DictConfig) -> None:
         raise ConfigError(f"labels={config.labels} with task={config.task}; expected task=check or fit, which take a label file")
     # All settings are read before hours of labelling.
     level, scf = _settings(Level, config.level), _settings(ScfSettings, config.scf)
-    kind = WignerSettings if "harmonic" in config.sampling else SamplingSettings
+    kind = WignerSettings if "harmonic" in config.sampling.keys() else SamplingSettings  # noqa: SIM118 - a missing value too
     sampling, basis = _settings(kind, config.sampling), _settings(BasisSettings, config.basis)
     fit, checking = _settings(FitSettings, config.fit), _settings(CheckSettings, config.check)
 

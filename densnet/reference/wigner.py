@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +22,14 @@ from densnet.spectra.harmonic import NormalModes, normal_modes_of
 from densnet.structures import Molecule
 from densnet.units import BOLTZMANN, CM1_PER_AU
 
+SOFTEST_CM1 = 1.0  # no vibration at all below it, whatever is asked
+
 
 @dataclass(frozen=True)
 class WignerSettings:
     """harmonic: files of the minima, each with an equal share of the frames; train, test: frames wanted; temperature: kelvin,
-    0 for the ground state; amplitudes: factors of all displacements, taken in turn.
+    0 for the ground state; amplitudes: factors of all displacements, taken in turn; softest_cm1: modes below it (free rotors,
+    nearly) are not harmonic and stay where they are.
     """
 
     harmonic: tuple[str, ...] = ("harmonic.h5",)
@@ -34,6 +37,7 @@ class WignerSettings:
     test: int = 0
     temperature: float = 0.0
     amplitudes: tuple[float, ...] = (0.5, 1.0)
+    softest_cm1: float = 50.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -41,33 +45,33 @@ class WignerSettings:
             raise ConfigError("sampling.harmonic names no file; expected harmonic references, which task=harmonic makes")
         if self.train < 1 or self.test < 0:
             raise ConfigError(f"sampling wants {self.train} train and {self.test} test frames; expected some to train on")
-        if self.temperature < 0.0:
-            raise ConfigError(f"sampling.temperature is {self.temperature:g} K; expected 0 or more")
-        if not self.amplitudes or min(self.amplitudes) <= 0.0:
+        for name in ("temperature", "softest_cm1", "seed"):
+            if not 0 <= getattr(self, name) < inf:
+                raise ConfigError(f"sampling.{name} is {getattr(self, name):g}; expected 0 or more")
+        if not self.amplitudes or not all(0.0 < factor < inf for factor in self.amplitudes):
             raise ConfigError(f"sampling.amplitudes is {list(self.amplitudes)}; expected positive factors, 1 for the true ones")
 
 
-def standard_deviation(modes: NormalModes, temperature: float) -> np.ndarray:
+def standard_deviation(modes: NormalModes, temperature: float, softest_cm1: float) -> np.ndarray:
     """(n_vib,) of every normal coordinate, bohr times the root of electron masses; temperature in kelvin, 0 allowed.
 
-    Raises StructureError if a mode is imaginary: such a distribution does not exist.
+    0 for modes softer than softest_cm1, also for those that are imaginary by no more.
+    Raises StructureError if a mode is imaginary by more: such a distribution does not exist.
     """
-    if modes.imaginary.any() or modes.frequency_cm1.min() == 0.0:
-        raise StructureError(
-            f"a harmonic reference has a mode of {modes.frequency_cm1.min():.1f} cm^-1; expected a minimum; optimise it first"
-        )
-    omega = modes.frequency_cm1 / CM1_PER_AU
+    if (lowest := modes.frequency_cm1.min()) < -softest_cm1:
+        raise StructureError(f"a mode has {lowest:.1f} cm^-1; expected a minimum; optimise the geometry (task=harmonic)")
+    stiff = modes.frequency_cm1 >= max(softest_cm1, SOFTEST_CM1)
+    omega = np.where(stiff, modes.frequency_cm1, 1.0) / CM1_PER_AU
     thermal = 1.0 if temperature == 0.0 else 1.0 / np.tanh(omega / (2.0 * BOLTZMANN * temperature))
-    return np.sqrt(thermal / (2.0 * omega))
+    return np.where(stiff, np.sqrt(thermal / (2.0 * omega)), 0.0)
 
 
-def displaced(
-    data: HarmonicData, count: int, temperature: float, amplitudes: Sequence[float], rng: np.random.Generator
-) -> np.ndarray:
+def displaced(data: HarmonicData, count: int, settings: WignerSettings, rng: np.random.Generator) -> np.ndarray:
     """(count, N, 3) bohr, at the centre of nuclear charge. Raises StructureError if the reference is no minimum."""
     modes = normal_modes_of(data)
-    scale = np.resize(np.asarray(amplitudes), count)[:, None]
-    normal = scale * standard_deviation(modes, temperature) * rng.standard_normal((count, modes.frequency_cm1.size))
+    scale = np.resize(np.asarray(settings.amplitudes), count)[:, None]
+    spread = standard_deviation(modes, settings.temperature, settings.softest_cm1)
+    normal = scale * spread * rng.standard_normal((count, spread.size))
     positions = data.position + np.einsum("fm,mak->fak", normal, modes.per_coordinate)
     return positions - np.einsum("a,fak->fk", data.number / data.number.sum(), positions)[:, None]
 
@@ -87,9 +91,19 @@ def sample_wigner(molecule: Molecule, settings: WignerSettings) -> list[Frame]:
         for split, total in (("train", settings.train), ("test", settings.test)):
             count = total * (k + 1) // len(settings.harmonic) - total * k // len(settings.harmonic)
             rng = np.random.default_rng((settings.seed, int(split == "test"), k))
-            positions = displaced(data, count, settings.temperature, settings.amplitudes, rng)
+            try:
+                positions = displaced(data, count, settings, rng)
+            except StructureError as error:
+                raise StructureError(f"{name}: {error}") from error
             source = f"{split}_wigner{settings.temperature:g}_{k}"
-            frames += [Frame(molecule.moved(p), split, f"{source}:{i}") for i, p in enumerate(positions)]
+            for i, position in enumerate(positions):
+                try:
+                    frames.append(Frame(molecule.moved(position), split, f"{source}:{i}"))
+                except StructureError as error:
+                    raise StructureError(
+                        f"frame {source}:{i} around {name} falls apart ({error}); expected less motion; "
+                        "lower sampling.temperature or sampling.amplitudes, or raise sampling.softest_cm1"
+                    ) from error
     order = np.random.default_rng((settings.seed, 2)).permutation(len(frames))
     return [frames[k] for k in order]
 

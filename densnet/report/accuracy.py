@@ -28,7 +28,7 @@ FIRST = (  # figures to read first: name in evaluation.json, label, unit
     ("nmae_percent", "Density NMAE", "%"),
     ("energy_mae_meV", "Energy MAE", "meV"),
     ("force_mae_meV_per_A", "Force MAE", "meV Å⁻¹"),
-    ("dipole_mae_mD", "Dipole MAE", "mD"),
+    ("dipole_mae_mD", "Dipole, mean error vector", "mD"),
 )
 FIGURES = {
     "radial_error": (

@@ -56,7 +56,7 @@ class Evaluator:
         self._batch = Molecules.of([molecule], device)
 
     def __call__(self, position: np.ndarray) -> list[Answer]:
-        """position: (B, N, 3) bohr. All structures go through one pass.
+        """position: (B, N, 3) bohr. All structures go to the potential together.
 
         Raises SimulationError if the number of atoms is another or a result is not finite.
         """

@@ -22,7 +22,7 @@ from densnet.structures import Molecule
 log = logging.getLogger(__name__)
 
 # Settings that are younger than the oldest restart files, with what those mean.
-YOUNG = {"record_charges": False, "atoms_per_pass": None}
+YOUNG = {"record_charges": False, "atoms_per_pass": 0}
 # Settings that a run that continues may change.
 FREE = ("steps", "flush_every", "max_energy_jump_ev", "max_temperature")
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -78,9 +78,9 @@ def identity_of(settings: SimulationSettings, replicas: Replicas) -> dict[str, o
     names = [name(molecule) for molecule in replicas.molecules]
     molecules = names if replicas.mixed else names[:1]
     # A compiled graph rounds otherwise than the model itself, and passes of another size otherwise too.
-    potential, passes = replicas.potential, None
+    potential, passes = replicas.potential, 0
     if isinstance(potential, InPasses):
-        potential, passes = potential.potential, potential.atoms if replicas.batch.number.numel() > potential.atoms else None
+        potential, passes = potential.potential, potential.atoms if potential.splits(replicas.batch) else 0
     compiled = "inference" if isinstance(potential, CompiledModel) else "off"
     more = {"molecules": molecules, "model_hash": potential.hash, "compile": compiled, "atoms_per_pass": passes}
     return same | more | {"device": replicas.mass.device.type}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from densnet.errors import SimulationError
-from densnet.model.in_passes import InPasses
+from densnet.model.in_passes import InPasses, even_parts
 from densnet.simulation.integrators import Evaluation
 from densnet.simulation.replicas import Replicas
 
@@ -36,14 +36,13 @@ def first_evaluation(replicas: Replicas, position: Tensor) -> Evaluation:
 
     Linux promises the CPU more memory than it has and kills who takes it, so a large batch is first judged from a small one.
     """
-    count = max(16, SMALL // position.shape[1])
-    at_once = _at_once(replicas)
-    if at_once > count:
-        each, free = _bytes_per_replica(replicas.first(count)), free_memory(position.device)
-        if each is not None and free is not None and each * at_once > MARGIN * free:
-            fit = int(MARGIN * free / each)
-            needs = f"about {each * at_once / 1e9:.3g} GB of memory, {free / 1e9:.3g} GB are free"
-            raise SimulationError(_too_many(replicas, needs, fit))
+    few = replicas.first(max(16, SMALL // position.shape[1]))
+    together = _together(replicas)
+    if together > _together(few):
+        each, free = _bytes_per_atom(few), free_memory(position.device)
+        if each is not None and free is not None and each * together > MARGIN * free:
+            needs = f"about {each * together / 1e9:.3g} GB of memory, {free / 1e9:.3g} GB are free"
+            raise SimulationError(_too_many(replicas, needs, int(MARGIN * free / each)))
     try:
         return replicas(position)
     except (RuntimeError, MemoryError) as error:
@@ -54,11 +53,12 @@ def first_evaluation(replicas: Replicas, position: Tensor) -> Evaluation:
     raise SimulationError(_too_many(replicas, f"more memory than there is ({reason})", _that_fit(replicas)))
 
 
-def _at_once(replicas: Replicas) -> int:
-    """How many are in memory together: those of one pass of the potential."""
-    if not isinstance(replicas.potential, InPasses):
-        return len(replicas)
-    return min(len(replicas), max(1, replicas.potential.atoms // replicas.start.shape[1]))
+def _together(replicas: Replicas) -> int:
+    """How many atoms are in memory together: those of the largest pass of the potential."""
+    potential, sizes = replicas.potential, replicas.atoms.tolist()
+    if isinstance(potential, InPasses) and potential.splits(replicas.batch):
+        return max(atoms.stop - atoms.start for _, atoms in even_parts(sizes, potential.atoms))
+    return sum(sizes)
 
 
 def check_disk(path: Path, frames: int, replicas: int, atoms: int, record_every: int, block: int, charges: bool = False) -> None:
@@ -88,8 +88,8 @@ def free_memory(device: torch.device) -> float | None:
     return float(min(found)) if found else None
 
 
-def _bytes_per_replica(few: Replicas) -> float | None:
-    """Memory of one evaluation, by replica; None where it cannot be measured."""
+def _bytes_per_atom(few: Replicas) -> float | None:
+    """Memory of one pass, by atom; None where it cannot be measured."""
     device = few.mass.device
     try:
         least = few.first(2)
@@ -98,14 +98,14 @@ def _bytes_per_replica(few: Replicas) -> float | None:
             before = torch.cuda.memory_allocated(device)
             torch.cuda.reset_peak_memory_stats(device)
             few(few.start)
-            return (torch.cuda.max_memory_allocated(device) - before) / len(few)
+            return (torch.cuda.max_memory_allocated(device) - before) / _together(few)
         if device.type == "cpu":
             status = Path("/proc/self/status")
             _give_back()
             Path("/proc/self/clear_refs").write_text("5")  # proc(5): sets the peak back to what is resident now
             before = _line(status, "VmRSS:")
             few(few.start)
-            return 1024.0 * (_line(status, "VmHWM:") - before) / len(few)
+            return 1024.0 * (_line(status, "VmHWM:") - before) / _together(few)
     except (OSError, ValueError, StopIteration):  # not Linux, or not allowed
         return None
     except (RuntimeError, MemoryError) as error:
@@ -126,13 +126,17 @@ def _line(path: Path, name: str) -> int:
 
 
 def _that_fit(replicas: Replicas) -> int:
-    """The largest half, quarter, ... of the replicas that can be evaluated; 0 if not even one can."""
+    """The atoms of the first half, quarter, ... of one pass that can be evaluated; 0 if not even one replica can."""
+    if isinstance(replicas.potential, InPasses):
+        size = _together(replicas)
+        pass_, whole = even_parts(replicas.atoms.tolist(), size)[0][0], replicas.potential.potential
+        replicas = Replicas(whole, replicas.molecules[: pass_.stop], replicas.mass.device, replicas.charges)
     count = len(replicas) // 2
     while count:
         few = replicas.first(count)
         try:
             few(few.start)
-            return count
+            return int(few.atoms.sum())
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -141,9 +145,12 @@ def _that_fit(replicas: Replicas) -> int:
 
 
 def _too_many(replicas: Replicas, needs: str, fit: int) -> str:
+    """fit: atoms in one pass."""
     where = "" if replicas.mass.device.type == "cpu" else f" on {replicas.mass.device}"
-    who, fewer = "which", f"simulation.replicas={fit}"
-    if (together := _at_once(replicas)) < len(replicas):  # passes that fit take any number of replicas
-        who, fewer = f"of which {together} together", f"atoms_per_pass={fit * replicas.start.shape[1]}"
-    advice = f"set {fewer}" if fit else "use a smaller molecule or more memory"
-    return f"replicas is {len(replicas)}, {who} need {needs}{where}; expected at most about {fit}; {advice}"
+    count = fit * len(replicas) // int(replicas.atoms.sum())
+    if isinstance(replicas.potential, InPasses):  # passes that fit take any number of replicas
+        who, most, fewer = f"of which {_together(replicas)} atoms at a time", f"{fit} atoms", f"atoms_per_pass={fit}"
+    else:
+        who, most, fewer = "which", str(count), f"simulation.replicas={count}"
+    advice = f"set {fewer}" if count else "use a smaller molecule or more memory"
+    return f"replicas is {len(replicas)}, {who} need {needs}{where}; expected at most about {most}; {advice}"

@@ -63,8 +63,9 @@ class Evaluation:
     fit_floor_percent: the same for the fitted coefficients; nmae_fit_percent: 100 integral |rho - rho_fit| / N;
     deformation_error_percent: 100 integral |rho - rho_SCF| / integral |rho_SCF - rho_SAD|;
     dipole_mae_mD: mean length of the error vector; dipole_component_mae_mD: mean absolute error of its components, as for
-    forces (about half, and what some call the MAE of a dipole); quadrupole_mae_mD_A: mean Frobenius norm of the error of the second moment
-    (not traceless) about the centre of nuclear charge, mD*angstrom; energy and force None without an energy network;
+    forces (about half, and what some call the MAE of a dipole); quadrupole_mae_mD_A: mean Frobenius norm of the error of the
+    second moment (not traceless) about the centre of nuclear charge, mD*angstrom; energy and force None without an energy
+    network;
     rmsd_*: distance of the frames, grid or not, from the nearest of train_frames training frames (see densnet.data.similarity),
     None if none is of the same atoms; elements, distances: where the error is; trajectories: the errors by origin of the frames.
     """
