@@ -30,11 +30,13 @@ def main(cfg: DictConfig) -> None:
     refuse_sweep_with_ddp(here.mode == RunMode.MULTIRUN, cfg.trainer.strategy, cfg.trainer.devices, here.launcher._target_)
     lightning.seed_everything(cfg.seed, workers=True)
     data = instantiate(cfg.dataset)
-    start = start_model(instantiate(cfg.model), data, cfg.init, energy="energy" in cfg.stage.trains)
+    start = start_model(instantiate(cfg.model), data, cfg.init, "energy" in cfg.stage.trains, cfg.init_energy)
     stage = instantiate(cfg.stage, model=start.model)
     data.serve(stage.needs_metric, stage.needs_points)
 
     same_run = OmegaConf.masked_copy(cfg, ["seed", "init", "dataset", "model", "stage", "trainer"])
+    if cfg.init_energy is not None:  # younger than the runs that ckpt_path=auto may find
+        same_run.init_energy = cfg.init_energy
     for setting in ("compile", "precompute", "precompute_limit_mb"):  # how fast, not what
         same_run.stage.pop(setting, None)
     recipe = json.dumps(OmegaConf.to_container(same_run, resolve=True), sort_keys=True)

@@ -26,7 +26,16 @@ from densnet.data.datamodule import FitsDataModule
 from densnet.data.fits import read_fits
 from densnet.data.harmonic import HarmonicData, write_harmonic
 from densnet.errors import BasisError, ConfigError, DataError, ModelError
-from densnet.model.checkpoint import Architecture, DensitySettings, EnergySettings, load_model, read_model, save_model
+from densnet.model.checkpoint import (
+    Architecture,
+    DensitySettings,
+    EnergySettings,
+    Provenance,
+    build,
+    load_model,
+    read_model,
+    save_model,
+)
 from densnet.model.densnet import DensNet
 from densnet.structures import Molecule, Molecules
 from densnet.training.averaging import ExponentialAverage
@@ -422,6 +431,30 @@ def test_a_warm_start_softens_a_sharp_norm(data: FitsDataModule, tmp_path: Path,
         assert torch.equal(found.model.energy.embedding.weight, sharp.model.energy.embedding.weight)
         assert ("with softening 0.1 instead of 0.001" in caplog.text) == (expected == 0.1)
         caplog.clear()
+
+
+def test_an_energy_network_goes_on_with_another_density(data: FitsDataModule, tmp_path: Path, caplog) -> None:
+    assert TINY.energy is not None
+    one, two, bare = (str(tmp_path / name) for name in ("one", "two", "bare"))
+    larger = replace(TINY, energy=replace(TINY.energy, layers=TINY.energy.layers + 1))
+    made = []
+    for path, architecture in ((one, TINY), (two, larger)):
+        torch.manual_seed(len(made))
+        made.append(start_model(architecture, data, None, energy=True))
+        save_model(path, made[-1].model, made[-1].architecture, Provenance(recipe=(path,)))
+    found = start_model(TINY, data, one, True, two)
+    for network, source in (("density", made[0]), ("energy", made[1])):
+        for name, weight in getattr(found.model, network).state_dict().items():
+            assert torch.equal(weight, getattr(source.model, network).state_dict()[name]), (network, name)
+    assert found.architecture == Architecture(made[0].architecture.density, made[1].architecture.energy)
+    assert found.provenance.recipe == (one,)
+    assert f"the energy network of {two} keeps its settings" in caplog.text
+    assert "the density network" not in caplog.text
+    with pytest.raises(ConfigError, match="two and the stage trains no energy network"):
+        start_model(TINY, data, one, False, two)
+    save_model(bare, build(replace(TINY, energy=None), data.fits.basis), replace(TINY, energy=None), Provenance())
+    with pytest.raises(ConfigError, match="bare and that model has no energy network"):
+        start_model(TINY, data, one, True, bare)
 
 
 def test_stored_densities_train_the_same_network(data: FitsDataModule, tmp_path: Path, caplog) -> None:

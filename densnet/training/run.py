@@ -19,39 +19,50 @@ from densnet.model.densnet import DensNet
 log = logging.getLogger(__name__)
 
 
-def start_model(architecture: Architecture, data: FitsDataModule, warm_start: str | None, energy: bool) -> ModelFile:
+def start_model(
+    architecture: Architecture, data: FitsDataModule, warm_start: str | None, energy: bool, energy_start: str | None = None
+) -> ModelFile:
     """A model for this data: fresh, or continued from a saved one.
 
     A warm start takes every network the saved model has (its architecture wins over the configured one, so weights fit) and
     builds the others; a saved density network with fixed exponents gets flexible ones, starting where they were, if the
-    configured one has them, and a saved energy network gets norms at least as smooth as
-    configured. energy: whether this stage trains an
-    energy network; without it the result has none (an untrained one, or one made for another density, would give energies that
-    mean nothing).
-    Raises BasisError if the saved model has another basis than the data.
+    configured one has them, and a saved energy network gets norms at least as smooth as configured. energy: whether this stage
+    trains an energy network; without it the result has none (an untrained one, or one made for another density, would give
+    energies that mean nothing). energy_start: another saved model, whose energy network is taken instead and trained on.
+    Raises BasisError if a saved model has another basis than the data, ConfigError if energy_start has no energy network or
+    energy is false.
     """
     basis, provenance = data.fits.basis, Provenance()
     saved = read_model(warm_start) if warm_start else None
+    with_energy, origin = saved, warm_start
+    if energy_start is not None:
+        with_energy, origin = read_model(energy_start), energy_start
+        data.check_basis(with_energy.model.basis.hash, f"model {energy_start}")
+        if not energy or with_energy.architecture.energy is None:
+            found = "the stage trains no energy network" if not energy else "that model has no energy network"
+            raise ConfigError(f"init_energy is {energy_start} and {found}; expected both; leave init_energy out")
+    older = None if with_energy is None else with_energy.architecture.energy
     if saved is not None:
         data.check_basis(saved.model.basis.hash, f"model {warm_start}")
         provenance = saved.provenance
         density = saved.architecture.density
         if density.flexible == 1:
             density = replace(density, flexible=architecture.density.flexible)
-        configured = architecture
-        older = saved.architecture.energy
-        if older is not None and configured.energy is not None:
-            wanted = max(older.softening, configured.energy.softening)
+        if density != architecture.density:
+            log.warning("the density network of %s keeps its settings where model.density has others", warm_start)
+        architecture = replace(architecture, density=density)
+    if older is not None:
+        if architecture.energy is not None:
+            wanted = max(older.softening, architecture.energy.softening)
             if energy and wanted > older.softening:
                 log.warning(
                     "the energy network of %s goes on with softening %g instead of %g: its energies change at first",
-                    warm_start, wanted, older.softening,
+                    origin, wanted, older.softening,
                 )  # fmt: skip
             older = replace(older, softening=wanted)
-        architecture = Architecture(density, older or configured.energy)
-        for name in ("density", "energy") if energy else ("density",):
-            if getattr(configured, name) is not None and getattr(architecture, name) != getattr(configured, name):
-                log.warning("the %s network of %s keeps its settings where model.%s has others", name, warm_start, name)
+            if energy and older != architecture.energy:
+                log.warning("the energy network of %s keeps its settings where model.energy has others", origin)
+        architecture = replace(architecture, energy=older)
     if not energy:
         architecture = replace(architecture, energy=None)
     model = build(architecture, basis)
@@ -63,9 +74,9 @@ def start_model(architecture: Architecture, data: FitsDataModule, warm_start: st
         fresh = {k: v for k, v in model.density.state_dict().items() if k.startswith("exponents.")}
         model.density.load_state_dict({**fresh, **saved.model.density.state_dict()})
     if model.energy is not None:
-        if saved is not None and saved.model.energy is not None:
+        if with_energy is not None and with_energy.model.energy is not None:
             fresh = {k: v for k, v in model.energy.state_dict().items() if k.startswith("from_exponents.")}
-            model.energy.load_state_dict({**fresh, **saved.model.energy.state_dict()})
+            model.energy.load_state_dict({**fresh, **with_energy.model.energy.state_dict()})
         else:
             model.energy.frame.fit_scales(data.fits.coefficient[atoms], data.fits.number[atoms])
             fit_references(model, data, train)
