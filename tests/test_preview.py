@@ -105,14 +105,14 @@ def test_shipped_data_give_the_error_of_the_shipped_model() -> None:
 
 
 def test_the_model_of_the_minima_is_of_the_shipped_data(tmp_path: Path) -> None:
-    """models/ethanol-minima: trained on both files in datasets/, and nearer to its DFT at the minimum than models/ethanol."""
+    """models/ethanol-minima: trained on all files of ethanol in datasets/, and nearer to its DFT than models/ethanol."""
     folder, datasets = FOLDER.with_name("ethanol-minima"), FOLDER.parents[1] / "datasets"
-    join([datasets / "ethanol_cold.h5", datasets / "ethanol.h5"], tmp_path / "fits.h5")
+    join([datasets / f"ethanol{name}.h5" for name in ("_wigner", "_more", "_cold", "")], tmp_path / "fits.h5")
     fits = read_fits(tmp_path / "fits.h5")
-    assert len(fits.indices("train")) == 722
+    assert len(fits.indices("train")) == 1538
     file = read_model(folder)
     assert file.provenance.data_hash == fits.labels_hash
-    assert len(file.provenance.recipe) == 7
+    assert len(file.provenance.recipe) == 10
     assert file.architecture.energy is not None
     assert file.architecture.energy.softening == 0.1
     assert read_seen(folder, file.model.hash).data_hash == fits.labels_hash
