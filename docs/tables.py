@@ -245,10 +245,24 @@ def two_models() -> str:
         ("`models/ethanol-minima`", "ethanol_minima", part("trans/modes")),
     ):
         e, c = report(frames), minimum["comparison"]
-        figures = [str(e["train_frames"]), f"{e['nmae_percent']:.3f} ({e['grid_frames']})", f"{e['dipole_mae_mD']:.2f}", *energy_row({"evaluation": e})]
+        figures = [
+            str(e["train_frames"]),
+            f"{e['nmae_percent']:.3f} ({e['grid_frames']})",
+            f"{e['dipole_mae_mD']:.2f}",
+            *energy_row({"evaluation": e}),
+        ]
         deviations = [f"{c[k]:.1f}" for k in ("mean_frequency_deviation_cm1", "max_frequency_deviation_cm1")]
         rows.append([title, *figures, *deviations, str(c["outside_intensity_bar"])])
-    head = ["", "training frames", "NMAE, % (frames)", "dipole, mD", *ENERGY_ERRORS, "frequencies, mean", "largest, cm^-1", "intensities off"]
+    head = [
+        "",
+        "training frames",
+        "NMAE, % (frames)",
+        "dipole, mD",
+        *ENERGY_ERRORS,
+        "frequencies, mean",
+        "largest, cm^-1",
+        "intensities off",
+    ]
     return table(head, rows)
 
 
