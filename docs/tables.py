@@ -196,6 +196,17 @@ def speed() -> str:
     return table(["molecules", "who", "ms", "over NequIP eager"], rows)
 
 
+def training_speed() -> str:
+    """Time of a training step, beside the peers'."""
+    found = report("training")
+    nequip = next(e for e in found["entries"] if e["name"] == "nequip")["ms"]["median"]
+    rows = []
+    for e in found["entries"]:
+        ms = e["ms"]
+        rows.append([e["name"], f"{ms['median']:.0f} ({ms['low']:.0f} to {ms['high']:.0f})", f"{ms['median'] / nequip:.2f}"])
+    return table([f"a step of {found['molecules']} ethanols", "ms", "over NequIP"], rows)
+
+
 def chains() -> str:
     s = report("dynamics")["scaling"]
     rows = [[f"{c['atoms']}", f"{c['ms']['median']:.0f}", f"{c['memory_mb']:.0f}"] for c in s["chains"]]
@@ -371,6 +382,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "energy-tuning": energy_tuning,
     "dynamics": dynamics,
     "speed": speed,
+    "training-speed": training_speed,
     "chains": chains,
     "harmonic-trans": lambda: harmonic("trans"),
     "harmonic-gauche": lambda: harmonic("gauche"),
