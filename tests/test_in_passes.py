@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulation_potentials import WATER, Springs, settings
 
+from densnet.data import neighbours
 from densnet.data.geometry import load_geometry
+from densnet.data.neighbours import near_pairs
 from densnet.errors import ConfigError, SimulationError
 from densnet.model.checkpoint import Architecture, DensitySettings, EnergySettings, build
 from densnet.model.in_passes import InPasses, even_parts
@@ -75,12 +77,14 @@ def test_the_same_as_in_one_pass(basis) -> None:
         torch.testing.assert_close(passes.predict(other).energy, model.predict(other).energy, rtol=1e-9, atol=1e-9)
 
 
-def test_parts_keep_their_neighbour_lists(basis) -> None:
+def test_parts_keep_their_neighbour_lists(basis, monkeypatch) -> None:
+    made = []
+    monkeypatch.setattr(neighbours, "near_pairs", lambda *given: made.append(1) or near_pairs(*given))
     model = build(Architecture(DensitySettings(4, (1, 2)), EnergySettings(4)), basis)
     passes, batch = InPasses(model, 7), Molecules.of(MIXED)
     for step in range(4):
         passes.predict(batch.at(batch.position + 0.01 * step))
-    assert model._kept.builds == 3
+    assert len(made) == model._kept.builds == 3
     copied = pickle.loads(pickle.dumps(model._kept))
     assert copied.builds == 0
     del passes
