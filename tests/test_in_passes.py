@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import pickle
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -11,13 +11,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from simulation_potentials import WATER, Springs, settings
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from densnet.data import neighbours
 from densnet.data.geometry import load_geometry
 from densnet.data.neighbours import near_pairs
 from densnet.errors import ConfigError, SimulationError
 from densnet.model.checkpoint import Architecture, DensitySettings, EnergySettings, build
-from densnet.model.in_passes import InPasses, even_parts
+from densnet.model.in_passes import InPasses, Potential, even_parts
 from densnet.simulation.engine import simulate
 from densnet.structures import Molecules, Prediction
 
@@ -27,15 +28,21 @@ MIXED[2] = replace(MIXED[2], charge=1)
 
 @dataclass
 class Counting:
-    """Passes on to another potential and remembers how many atoms came."""
+    """Passes on to another potential and remembers how many atoms came, and whether the densities it gave still exist."""
 
-    potential: object
+    potential: Potential
     hash: str = "counting"
     atoms: list[int] = field(default_factory=list)
+    densities: list[StorageWeakRef] = field(default_factory=list)
 
     def predict(self, molecules: Molecules, forces: bool = True) -> Prediction:
         self.atoms.append(molecules.number.numel())
-        return self.potential.predict(molecules, forces)  # type: ignore[attr-defined]
+        found = self.potential.predict(molecules, forces)
+        self.densities.append(StorageWeakRef(found.density.coefficient.untyped_storage()))
+        return found
+
+    def alive(self) -> int:
+        return sum(not storage.expired() for storage in self.densities)
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=60), st.integers(1, 70))
@@ -69,12 +76,29 @@ def test_the_same_as_in_one_pass(basis) -> None:
     torch.testing.assert_close(found.density.coefficient, expected.density.coefficient, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(found.density.exponent, expected.density.exponent)
     assert float(found.dipole.abs().max()) > 0.01
+    assert counting.alive() == 0  # joined in a new tensor
     assert InPasses(model, 7).predict(batch, forces=False).force is None
     assert InPasses(model, 7).predict(batch).density.coefficient.shape == (0, expected.density.coefficient.shape[1])
     # Another batch, or the same atoms with another charge, is not taken for the last one.
     passes, others = InPasses(model, 7), Molecules.of([*MIXED[2:], *MIXED[:2], MIXED[0]])
     for other in (batch, others, replace(others, charge=others.charge + 1), batch):
         torch.testing.assert_close(passes.predict(other).energy, model.predict(other).energy, rtol=1e-9, atol=1e-9)
+
+
+def test_densities_of_parts_are_let_go(basis) -> None:
+    """While the next part is computed, which is when memory is short."""
+    model = build(Architecture(DensitySettings(4, (1, 2)), EnergySettings(4)), basis)
+
+    class Looking(Counting):
+        def predict(self, molecules: Molecules, forces: bool = True) -> Prediction:
+            seen.append(self.alive())
+            return super().predict(molecules, forces)
+
+    seen: list[int] = []
+    for densities, expected in ((False, [0, 0, 0]), (True, [0, 1, 2])):
+        seen.clear()
+        InPasses(Looking(model), 7, densities).predict(Molecules.of(MIXED))
+        assert seen == expected
 
 
 def test_parts_keep_their_neighbour_lists(basis, monkeypatch) -> None:
@@ -85,8 +109,7 @@ def test_parts_keep_their_neighbour_lists(basis, monkeypatch) -> None:
     for step in range(4):
         passes.predict(batch.at(batch.position + 0.01 * step))
     assert len(made) == model._kept.builds == 3
-    copied = pickle.loads(pickle.dumps(model._kept))
-    assert copied.builds == 0
+    assert deepcopy(model._kept).builds == 0
     del passes
     gc.collect()
     assert model._kept.builds == 0  # lists go with their batches

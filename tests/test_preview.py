@@ -112,7 +112,7 @@ def test_the_model_of_the_minima_is_of_the_shipped_data(tmp_path: Path) -> None:
     assert len(fits.indices("train")) == 1538
     file = read_model(folder)
     assert file.provenance.data_hash == fits.labels_hash
-    assert len(file.provenance.recipe) == 10
+    assert len(file.provenance.recipe) == 11
     assert file.architecture.energy is not None
     assert file.architecture.energy.softening == 0.1
     assert read_seen(folder, file.model.hash).data_hash == fits.labels_hash

@@ -441,13 +441,14 @@ def test_an_energy_network_goes_on_with_another_density(data: FitsDataModule, tm
     for path, architecture in ((one, TINY), (two, larger)):
         torch.manual_seed(len(made))
         made.append(start_model(architecture, data, None, energy=True))
-        save_model(path, made[-1].model, made[-1].architecture, Provenance(recipe=(path,)))
+        recipe = ("both", "of the first" if path == one else "of the second")
+        save_model(path, made[-1].model, made[-1].architecture, Provenance(recipe=recipe))
     found = start_model(TINY, data, one, True, two)
     for network, source in (("density", made[0]), ("energy", made[1])):
         for name, weight in getattr(found.model, network).state_dict().items():
             assert torch.equal(weight, getattr(source.model, network).state_dict()[name]), (network, name)
     assert found.architecture == Architecture(made[0].architecture.density, made[1].architecture.energy)
-    assert found.provenance.recipe == (one,)
+    assert found.provenance.recipe == ("both", "of the first", "of the second")
     assert f"the energy network of {two} keeps its settings" in caplog.text
     assert "the density network" not in caplog.text
     with pytest.raises(ConfigError, match="two and the stage trains no energy network"):

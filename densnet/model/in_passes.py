@@ -13,7 +13,7 @@ from densnet.errors import ConfigError
 from densnet.structures import Density, Molecules, Prediction
 
 Part = tuple[slice, slice]  # of the molecules, of their atoms
-ATOMS_ON_CPU = 80  # eight ethanols took the least time each (benchmarks/dynamics.py)
+ATOMS_ON_CPU = 80  # eight ethanols; benchmarks/dynamics.py --atoms-per-pass tries others
 
 
 class Potential(Protocol):
@@ -52,8 +52,10 @@ class InPasses:
         found = []
         for (_, atoms), part in self._parts_of(molecules):
             one = self.potential.predict(part.at(molecules.position[atoms]), forces)
-            nothing = Density(one.density.coefficient[:0], one.density.exponent[:0])
-            found.append(one if self._densities else Prediction(one.energy, one.force, one.dipole, nothing, one.charge))
+            if not self._densities:  # a slice without rows would keep all of them in memory
+                nothing = Density(one.density.coefficient[:0].clone(), one.density.exponent[:0].clone())
+                one = Prediction(one.energy, one.force, one.dipole, nothing, one.charge)
+            found.append(one)
         force = [p.force for p in found if p.force is not None]
         charge = [p.charge for p in found if p.charge is not None]
         coefficient, exponent = ([getattr(p.density, name) for p in found] for name in ("coefficient", "exponent"))

@@ -41,10 +41,13 @@ def start_model(
         if not energy or with_energy.architecture.energy is None:
             found = "the stage trains no energy network" if not energy else "that model has no energy network"
             raise ConfigError(f"init_energy is {energy_start} and {found}; expected both; leave init_energy out")
+        provenance = with_energy.provenance
     older = None if with_energy is None else with_energy.architecture.energy
     if saved is not None:
         data.check_basis(saved.model.basis.hash, f"model {warm_start}")
-        provenance = saved.provenance
+        # Every stage that either network went through, in order; what both have in common once.
+        own = saved.provenance.recipe
+        provenance = replace(saved.provenance, recipe=(*own, *(stage for stage in provenance.recipe if stage not in own)))
         density = saved.architecture.density
         if density.flexible == 1:
             density = replace(density, flexible=architecture.density.flexible)
