@@ -32,7 +32,7 @@ def main(cfg: DictConfig) -> None:
     data = instantiate(cfg.dataset)
     start = start_model(instantiate(cfg.model), data, cfg.init, "energy" in cfg.stage.trains, cfg.init_energy)
     stage = instantiate(cfg.stage, model=start.model)
-    data.serve(stage.needs_metric, stage.needs_points)
+    data.serve(stage.needs_metric, stage.needs_points, stage.needs_derivatives)
 
     same_run = OmegaConf.masked_copy(cfg, ["seed", "init", "dataset", "model", "stage", "trainer"])
     if cfg.init_energy is not None:  # younger than the runs that ckpt_path=auto may find

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +19,7 @@ from torch_geometric.loader import DataLoader
 from tqdm import tqdm
 
 from densnet.basis.metrics import metrics
+from densnet.data.dipole_derivatives import read_dipole_derivatives
 from densnet.data.fits import Fits, read_fits
 from densnet.errors import BasisError, ConfigError, DataError
 from densnet.structures import Molecules
@@ -32,7 +33,9 @@ class Frame(Data):
 
     dipole (1, 3), quadrupole (1, 3, 3), coefficient (N, width), functions (1,) = n of them exist, frame (1,) its index in the
     file, all float64 or int64; metric (n*n,) M = J + mu S over the existing functions, sample_point (P, 3), sample_weight (P,),
-    sample_density (P,) importance-sampled SCF density, float32, empty if the stage does not want them.
+    sample_density (P,) importance-sampled SCF density, float32, empty if the stage does not want them; field (1, 3) and
+    dipole_derivative (N, 3): unit vector u and d(u . mu)/dR, e, both zero for a frame without them, empty if the stage does not
+    want them.
     """
 
 
@@ -52,6 +55,8 @@ class Frames(Protocol):
     sample_point: Tensor
     sample_weight: Tensor
     sample_density: Tensor
+    field: Tensor
+    dipole_derivative: Tensor
     frame: Tensor
     batch: Tensor
     num_graphs: int
@@ -96,12 +101,50 @@ def unpacked(triangle: np.ndarray) -> np.ndarray:
 class Wanted:
     """What is served beside the labels. metric: M with this mu (hartree*bohr), None for no metric;
 
-    points: real-space samples of a frame in a training step, 0 for none; seed: of their choice.
+    points: real-space samples of a frame in a training step, 0 for none; seed: of their choice; derivatives: of the dipole, for
+    some of the frames, None for no such labels.
     """
 
     overlap_weight: float | None
     points: int
     seed: int
+    derivatives: Mapping[int, Slope] | None = None
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Label of one frame: unit vector field (3,) = u, derivative (N, 3) = d(u . mu)/dR, e, mu about the origin the model takes."""
+
+    field: np.ndarray
+    derivative: np.ndarray
+
+
+def slopes_of(fits: Fits, paths: Sequence[str]) -> dict[int, Slope]:
+    """Dipole derivatives of the frames that have the same geometry, by frame.
+
+    Raises DataError for a bad file, one of another level of theory, or one that has none of the geometries.
+    """
+    frames = {fits.number[a].astype(np.int64).tobytes() + fits.position[a].tobytes(): f for f, a in _atoms(fits)}
+    found: dict[int, Slope] = {}
+    for path in paths:
+        data, before = read_dipole_derivatives(path), len(found)
+        if data.level != fits.level:
+            raise DataError(f"{path} has derivatives of {data.level}, {fits.path} labels of {fits.level}; expected one level")
+        for k in range(len(data)):
+            atoms = data.atoms(k)
+            number, position, field = data.number[atoms].astype(np.int64), data.position[atoms], data.direction[k]
+            f = frames.get(number.tobytes() + position.tobytes())
+            if f is not None:
+                # The model's dipole of an ion is about the centre of nuclear charge, which moves with the atoms.
+                share = data.charge[k] * number / number.sum()
+                found[f] = Slope(field, data.derivative[atoms] - share[:, None] * field)
+        if len(found) == before:
+            raise DataError(f"{path} has no geometry of {fits.path} that is new; expected derivatives for some of its frames")
+    return found
+
+
+def _atoms(fits: Fits) -> Iterator[tuple[int, slice]]:
+    return ((f, fits.atoms(f)) for f in range(len(fits)))
 
 
 class FrameDataset(Sequence[BaseData]):
@@ -126,6 +169,7 @@ class FrameDataset(Sequence[BaseData]):
         number = fits.number[atoms]
         metric = np.empty(0, dtype=np.float32) if self.packed is None else unpacked(self.packed[i]).ravel()
         point, weight, density = self._samples(i, epoch)
+        field, derivative = self._slope(i, len(number))
         return Frame(
             num_nodes=len(number),
             number=torch.as_tensor(number, dtype=torch.long),
@@ -141,8 +185,16 @@ class FrameDataset(Sequence[BaseData]):
             sample_point=torch.as_tensor(point),
             sample_weight=torch.as_tensor(weight),
             sample_density=torch.as_tensor(density),
+            field=torch.as_tensor(field),
+            dipole_derivative=torch.as_tensor(derivative),
             frame=torch.tensor([f]),
         )
+
+    def _slope(self, i: int, atoms: int) -> tuple[np.ndarray, np.ndarray]:
+        if self.wanted.derivatives is None:
+            return np.empty((0, 3)), np.empty((0, 3))
+        label = self.wanted.derivatives.get(int(self.frames[i]))
+        return (np.zeros((1, 3)), np.zeros((atoms, 3))) if label is None else (label.field[None], label.derivative)
 
     def _samples(self, i: int, epoch: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         found = None if self.samples is None else self.samples[i]
@@ -180,7 +232,8 @@ class FitsDataModule(lightning.LightningDataModule):
     validation; limit: use only the first so many of the others (learning curves; null for all); seed: of the order of
     frames and the choice of points; workers: loader processes; points: how many of the stored real-space samples of a frame
     a training step sees, others every epoch (validation always sees all); overlap_weight: mu of the metric M = J + mu S,
-    hartree*bohr; metric: whether frames carry it (`serve` decides for a stage). The metrics are computed when training starts.
+    hartree*bohr; metric: whether frames carry it (`serve` decides for a stage). The metrics are computed when training starts;
+    derivatives: densnet/dipole_derivatives files for some of the frames.
 
     Test frames need whole grids, or at least samples, from which errors of the density are then estimated.
     Raises DataError for a bad file or one with nothing to test on, ConfigError if nothing is left to train on or more points are
@@ -198,9 +251,11 @@ class FitsDataModule(lightning.LightningDataModule):
         points: int = 0,
         overlap_weight: float = 0.5,
         metric: bool = True,
+        derivatives: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.fits = read_fits(Path(path))
+        self.slopes, self.slopes_wanted = slopes_of(self.fits, derivatives), True
         self.batch_size, self.seed, self.workers = batch_size, seed, workers
         self.points, self.overlap_weight, self.metric = points, overlap_weight, metric
         train = self.fits.indices("train")
@@ -237,17 +292,22 @@ class FitsDataModule(lightning.LightningDataModule):
         frames = np.concatenate([self.train_frames, self.validation_frames])
         return int(np.diff(self.fits.sample_ptr)[frames].min())
 
-    def serve(self, metric: bool, points: bool) -> None:
+    def serve(self, metric: bool, points: bool, derivatives: bool = False) -> None:
         """Say before training what the stage wants of the frames; the rest is left out.
 
-        Raises ConfigError if it wants points and the settings give none.
+        Raises ConfigError if it wants points or dipole derivatives and the settings give none.
         """
+        if derivatives and not np.isin(self.train_frames, list(self.slopes)).any():
+            raise ConfigError(
+                "this stage learns dipole derivatives but no training frame has any; expected files of task=derivatives in "
+                "dataset.derivatives; compute them, or leave that objective out"
+            )
         if points and not self.points:
             raise ConfigError(
                 f"this stage needs real-space samples but dataset.points is 0; expected 1 to {self._stored()}, which "
                 f"{self.fits.path} stores of a frame; set dataset.points, or fit again with fit.points_train > 0"
             )
-        self.metric, self.points = metric, self.points if points else 0
+        self.metric, self.points, self.slopes_wanted = metric, self.points if points else 0, derivatives
 
     def check_basis(self, basis_hash: str, owner: str) -> None:
         """Raise BasisError unless the data were fitted in this basis. owner: who wants it, for the message."""
@@ -258,7 +318,9 @@ class FitsDataModule(lightning.LightningDataModule):
             )
 
     def _loader(self, frames: np.ndarray, sampler: EpochSampler | None) -> DataLoader:
-        dataset = FrameDataset(self.fits, frames, Wanted(self.overlap_weight if self.metric else None, self.points, self.seed))
+        slopes = self.slopes if self.slopes_wanted and self.slopes else None
+        wanted = Wanted(self.overlap_weight if self.metric else None, self.points, self.seed, slopes)
+        dataset = FrameDataset(self.fits, frames, wanted)
         return DataLoader(dataset, batch_size=self.batch_size, sampler=sampler, num_workers=self.workers)
 
     def train_dataloader(self) -> DataLoader:

@@ -48,6 +48,7 @@ class DensitySettings:
     overlap_weight: float = 0.5
     flexible: float = 1.0
     rank: int | None = None
+    high_channels: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lmax", tuple(self.lmax))
@@ -58,6 +59,10 @@ class DensitySettings:
         if self.parity not in ("natural", "both"):
             raise ConfigError(f"parity is {self.parity!r}; expected 'natural' or 'both'; see conf/model")
         _check_rank(self.rank)
+        if self.high_channels is not None and not 1 <= self.high_channels <= self.channels:
+            raise ConfigError(
+                f"high_channels is {self.high_channels}; expected 1 to channels={self.channels}, or null for as many as those"
+            )
         if self.channels < 1 or not self.lmax or self.cutoff_angstrom <= 0:
             raise ConfigError(
                 f"density network with channels={self.channels}, lmax={self.lmax}, cutoff_angstrom={self.cutoff_angstrom}; "
@@ -127,6 +132,7 @@ def build_density(settings: DensitySettings, basis: Basis) -> DensityNetwork:
         overlap_weight=settings.overlap_weight,
         flexible=settings.flexible,
         rank=settings.rank,
+        high_channels=settings.high_channels,
     )
 
 

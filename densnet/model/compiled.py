@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import FunctionType, MethodType
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -47,6 +48,12 @@ def compile_whole(function: Evaluate, frozen: bool = False) -> Evaluate:
         raise ConfigError(f"compile needs torch 2.13 or newer; found {torch.__version__}; use compile=off or a newer torch")
 
     options: Any = {"guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe} if frozen else None
+    if frozen:
+        # Compiled graphs belong to a code object: without guards on the modules a second model would be given those of the first.
+        method = cast(MethodType, function)
+        inner = method.__func__
+        own = FunctionType(inner.__code__.replace(), inner.__globals__, inner.__name__, inner.__defaults__, inner.__closure__)
+        function = MethodType(own, method.__self__)
     compiled = torch.compile(function, dynamic=True, fullgraph=True, options=options)
 
     def run(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -83,6 +90,7 @@ class CompiledModel:
         self.model, self.hash = model, model.hash
         self._compiled: Evaluate | None = None
         self._checked: set[bool] = set()
+        self._kernel = model.kernel_ready()
         try:
             self._compiled = compile_whole(self._evaluate, frozen=True)
         except ConfigError as error:
@@ -97,7 +105,7 @@ class CompiledModel:
         self, number: Tensor, position: Tensor, charge: Tensor, molecule: Tensor, source: Tensor, target: Tensor
     ) -> tuple[Tensor, ...]:
         molecules = Molecules(number, position, charge, molecule, charge.shape[0])
-        found = self.model.evaluate(molecules, source, target, forces=True)
+        found = self.model.evaluate(molecules, source, target, forces=True, kernel=self._kernel)
         assert found.force is not None
         assert found.charge is not None
         outputs = found.energy, found.force, found.dipole, found.density.coefficient, found.density.exponent, found.charge

@@ -14,7 +14,7 @@ from densnet.basis.shells import Basis
 from densnet.errors import BasisError
 from densnet.model.scaling import CoefficientFrame
 from densnet.nn.edges import EdgeEmbedding, EdgeFeatures
-from densnet.nn.interaction import Interaction, Irreps
+from densnet.nn.interaction import HighDegrees, Interaction, Irreps
 from densnet.nn.readout import ToExponents, ToShells
 from densnet.structures import Density, Molecules
 
@@ -27,7 +27,8 @@ class DensityNetwork(nn.Module):
     neighbours, scales the sums; parity: "natural" keeps irreps of parity (-1)^l, "both" all of O(3); overlap_weight: mu of
     the one-centre metric that whitens the targets, hartree*bohr; flexible: exponents that follow the environment within a
     factor of this (1.3 lets them range from alpha_0/1.3 to 1.3 alpha_0); 1 keeps them fixed; rank: of the radial networks
-    (densnet.nn.interaction.radial_network), None for full.
+    (densnet.nn.interaction.radial_network), None for full; high_channels: of those l of the basis that the layer before the
+    last does not have, None for as many as the others.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class DensityNetwork(nn.Module):
         overlap_weight: float,
         flexible: float = 1.0,
         rank: int | None = None,
+        high_channels: int | None = None,
     ) -> None:
         super().__init__()
         self.numbers = basis.numbers
@@ -56,11 +58,20 @@ class DensityNetwork(nn.Module):
         for l in self.lmax[:-1]:
             features.append(make(l).reachable(features[-1], l))
         features.append(Irreps.natural(self.lmax[-1]))
+        self.high = None
+        if high_channels is not None and len(self.lmax) > 1 and self.lmax[-2] < basis.lmax:
+            low = self.lmax[-2]
+            high = Irreps(tuple(ir for ir in features[-1].irreps if ir[0] > low))
+            self.high = HighDegrees(
+                features[-2], high, basis.lmax, channels, high_channels, radial, hidden, neighbours, rank, channels
+            )
+            features[-1], self.lmax = Irreps.natural(low), [*self.lmax[:-1], low]
         self.layers = nn.ModuleList(
             Interaction(a, b, self.lmax[i], channels, radial, hidden, neighbours, rank)
             for i, (a, b) in enumerate(pairwise(features))
         )
-        self.readout = ToShells(len(basis.numbers), basis.multiplicity, channels)
+        width = [channels if l <= self.lmax[-1] or high_channels is None else high_channels for l in range(basis.lmax + 1)]
+        self.readout = ToShells(len(basis.numbers), basis.multiplicity, width)
         self.bound = log(flexible)
         self.exponents = ToExponents(len(basis.numbers), sum(basis.multiplicity), channels) if flexible > 1 else None
 
@@ -87,9 +98,14 @@ class DensityNetwork(nn.Module):
             edges = self.edges.of(molecules, self.dtype)
         row = self.frame.row(molecules.number)
         h = self.embedding(row)[:, None, :]
+        before = h
         for layer, lmax in zip(self.layers, self.lmax):
-            h = layer(h, edges.up_to(lmax))
-        coefficient = self.frame.decode(self.readout(h, row), row)
+            before, h = h, layer(h, edges.up_to(lmax))
+        blocks = [h[:, l**2 : (l + 1) ** 2] for l in range(self.lmax[-1] + 1)]
+        if self.high is not None:
+            sizes = [2 * l + 1 for l, _ in self.high.irreps_out.irreps]
+            blocks += self.high(before, edges.up_to(self.edges.lmax), h[:, 0]).split(sizes, 1)
+        coefficient = self.frame.decode(self.readout(blocks, row), row)
         exponent = self._exponents(h, row)
         return Density(self._exact_charge(coefficient, exponent, molecules, row), exponent)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,8 @@ from densnet.data.neighbours import Edges, SkinLists, neighbours
 from densnet.errors import ModelError
 from densnet.model.density import DensityNetwork
 from densnet.model.energy import EnergyNetwork
+from densnet.nn.interaction import Convolution
+from densnet.nn.kernel import library
 from densnet.observables.multipoles import charges_and_dipole
 from densnet.structures import Density, Molecules, Prediction
 
@@ -38,6 +42,14 @@ class DensNet(nn.Module):
         pairs = neighbours(molecules, self.cutoff)
         return self.evaluate(molecules, pairs.source, pairs.target, forces and self.energy is not None, create_graph)
 
+    def kernel_ready(self) -> bool:
+        """Whether the kernel (densnet.nn.kernel) serves this model: on a CPU; it is built now if it was not."""
+        first = next(self.parameters())
+        if first.device.type != "cpu":
+            return False
+        channels = {module.channels for module in self.modules() if isinstance(module, Convolution)}
+        return all(library(c, first.dtype) is not None for c in sorted(channels))
+
     @property
     def cutoff(self) -> float:
         """Bohr, the larger one of the networks."""
@@ -49,22 +61,29 @@ class DensNet(nn.Module):
         return self._kept.edges(molecules)
 
     def evaluate(
-        self, molecules: Molecules, source: Tensor, target: Tensor, forces: bool = True, create_graph: bool = False
+        self,
+        molecules: Molecules,
+        source: Tensor,
+        target: Tensor,
+        forces: bool = True,
+        create_graph: bool = False,
+        kernel: bool = False,
     ) -> Prediction:
         """forward on given edges, (E,) atom indices each: all pairs within the cutoff, longer ones do no harm.
 
+        kernel: see EdgeFeatures.
         Tensor operations alone, no decision that depends on a value: this is what is compiled.
         """
         if forces and not molecules.position.requires_grad:
             molecules = molecules.at(molecules.position.detach().requires_grad_())
         with torch.set_grad_enabled(forces or torch.is_grad_enabled()):
-            edges = self.density.edges(molecules.position, source, target, self.density.dtype)
+            edges = replace(self.density.edges(molecules.position, source, target, self.density.dtype), kernel=kernel)
             density = self.density(molecules, edges)
             charge, moment = charges_and_dipole(molecules, density, self.basis.multiplicity)
             if self.energy is None:
                 return Prediction(moment.new_full((molecules.n,), torch.nan), None, moment, density, charge)
             if not self.density.edges.covers(self.energy.edges):
-                edges = self.energy.edges(molecules.position, source, target, self.energy.dtype)
+                edges = replace(self.energy.edges(molecules.position, source, target, self.energy.dtype), kernel=kernel)
             energy = self.energy(molecules, density, edges)
             force = None
             if forces:

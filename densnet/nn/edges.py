@@ -18,7 +18,8 @@ from densnet.structures import Molecules
 class EdgeFeatures:
     """source, target: (E,) atom indices; harmonics: (E, (lmax+1)^2), component-normalised, e3nn order; radial: (E, size);
 
-    envelope: (E, 1), zero beyond the cutoff, so that an edge which is too long changes nothing.
+    envelope: (E, 1), zero beyond the cutoff, so that an edge which is too long changes nothing; kernel: whether convolutions
+    use densnet.nn.kernel, which has been built then and wants target ascending.
     """
 
     source: Tensor
@@ -26,6 +27,7 @@ class EdgeFeatures:
     harmonics: Tensor
     radial: Tensor
     envelope: Tensor
+    kernel: bool = False
 
     def up_to(self, lmax: int) -> EdgeFeatures:
         """The same with harmonics up to lmax only."""

@@ -20,6 +20,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from densnet.nn.edges import EdgeFeatures
+from densnet.nn.kernel import convolve, tables
 
 Irrep = tuple[int, int]  # (l, parity)
 
@@ -150,19 +151,23 @@ class ChannelMix(nn.Module):
         return torch.cat([linear(h[:, s]) for linear, s in zip(self.linear, self.irreps.slices())], dim=1)
 
 
-class Interaction(nn.Module):
-    """Message, aggregation, channel mixing with self-connection, and gate.
+class Convolution(nn.Module):
+    """Channel mixing, messages, their sum over neighbours, and a linear map of all paths to each output irrep.
 
-    Scalars pass through SiLU; every other irrep is multiplied by sigmoids of linear maps of the scalars, so O(3)
-    equivariance is exact. Residual for the irreps that input and output share. radial_size, hidden, rank: see radial_network;
+    channels_in, channels: of the features and of the messages and outputs; radial_size, hidden, rank: see radial_network;
     neighbours: typical number, scales the sums.
     """
+
+    kernel_path: Tensor
+    kernel_term: Tensor
+    kernel_value: Tensor
 
     def __init__(
         self,
         irreps_in: Irreps,
         irreps_out: Irreps,
         lmax_edge: int,
+        channels_in: int,
         channels: int,
         radial_size: int,
         hidden: int,
@@ -175,17 +180,16 @@ class Interaction(nn.Module):
         # In float64 whatever the network's precision: rounded coefficients would leave a float64 model equivariant to 1e-8 only.
         for i, coupling in enumerate(paths.coupling):
             self.register_buffer(f"coupling_{i}", coupling, persistent=False)
+        found = tables([l for l, _ in irreps_in.irreps], [l for l, _ in irreps_out.irreps], paths.triple)
+        for name, table in zip(("path", "term", "value"), found):
+            self.register_buffer(f"kernel_{name}", table, persistent=False)
         n_in, n_out = len(irreps_in.irreps), len(irreps_out.irreps)
         self.paths = [[paths.count(i, o) for o in range(n_out)] for i in range(n_in)]
         self.paths_per_output = [sum(self.paths[i][o] for i in range(n_in)) for o in range(n_out)]
         self.n_paths = len(paths.triple)
         self.radial = radial_network(radial_size, hidden, rank, self.n_paths * channels)
-        self.before = ChannelMix(irreps_in, channels, channels)
+        self.before = ChannelMix(irreps_in, channels_in, channels)
         self.after = nn.ModuleList(unit_linear(n * channels, channels) for n in self.paths_per_output)
-        self.shared = [(irreps_in.irreps.index(ir), o) for o, ir in enumerate(irreps_out.irreps) if ir in irreps_in.irreps]
-        self.own = nn.ModuleList(unit_linear(channels, channels) for _ in self.shared)
-        n_gated = len(irreps_out.irreps) - 1
-        self.gate = unit_linear(channels, n_gated * channels, bias=True) if n_gated else None
         self.scale = neighbours**-0.5
 
     def message(self, h: Tensor, harmonics: Tensor, weight: Tensor, source: Tensor) -> list[Tensor]:
@@ -211,8 +215,8 @@ class Interaction(nn.Module):
             blocks.append(block * weight_l[:, :, None])
         return blocks
 
-    def forward(self, h: Tensor, edges: EdgeFeatures) -> Tensor:
-        """h: (N, dim_in, channels) -> (N, dim_out, channels); the harmonics of the edges go up to this layer's lmax_edge."""
+    def convolve(self, h: Tensor, edges: EdgeFeatures) -> list[Tensor]:
+        """h: (N, dim_in, channels_in) -> (N, 2l+1, channels) per output irrep; harmonics of the edges up to lmax_edge."""
         # The envelope makes every message vanish smoothly at the cutoff, whatever the biases of the radial network; it enters
         # before the last map, which has no bias, where there is least to multiply.
         *inner, last = self.radial
@@ -220,10 +224,51 @@ class Interaction(nn.Module):
         for step in inner:
             functions = step(functions)
         weight = last(functions * (edges.envelope * self.scale)).view(-1, self.n_paths, self.channels)
-        outputs = []
-        for after, block in zip(self.after, self.message(self.before(h), edges.harmonics, weight, edges.source)):
-            total = block.new_zeros((h.shape[0], *block.shape[1:])).index_add_(0, edges.target, block)
-            outputs.append(after(total.transpose(1, 2).flatten(2)))
+        total = self.summed_by_kernel if edges.kernel else self.summed
+        return [after(x) for after, x in zip(self.after, total(self.before(h), edges, weight))]
+
+    def summed(self, h: Tensor, edges: EdgeFeatures, weight: Tensor) -> list[Tensor]:
+        """Messages summed over neighbours: one (N, 2l+1, paths * channels) per output irrep; differentiable to any order."""
+        blocks = self.message(h, edges.harmonics, weight, edges.source)
+        totals = [x.new_zeros((h.shape[0], *x.shape[1:])).index_add_(0, edges.target, x) for x in blocks]
+        return [x.transpose(1, 2).flatten(2) for x in totals]
+
+    def summed_by_kernel(self, h: Tensor, edges: EdgeFeatures, weight: Tensor) -> list[Tensor]:
+        """The same in one loop over the edges (densnet.nn.kernel)."""
+        rows = [n * (2 * l + 1) for n, (l, _) in zip(self.paths_per_output, self.irreps_out.irreps)]
+        table = self.kernel_path, self.kernel_term, self.kernel_value.to(h.dtype)
+        total = convolve(h, edges.harmonics, weight, edges.source, edges.target, *table, sum(rows))
+        parts = zip(total.split(rows, 1), self.irreps_out.irreps)
+        return [x.reshape(h.shape[0], 2 * l + 1, -1) for x, (l, _) in parts]
+
+
+class Interaction(Convolution):
+    """Convolution, self-connection and gate.
+
+    Scalars pass through SiLU; every other irrep is multiplied by sigmoids of linear maps of the scalars, so O(3)
+    equivariance is exact. Residual for the irreps that input and output share. Arguments: see Convolution.
+    """
+
+    def __init__(
+        self,
+        irreps_in: Irreps,
+        irreps_out: Irreps,
+        lmax_edge: int,
+        channels: int,
+        radial_size: int,
+        hidden: int,
+        neighbours: float,
+        rank: int | None = None,
+    ) -> None:
+        super().__init__(irreps_in, irreps_out, lmax_edge, channels, channels, radial_size, hidden, neighbours, rank)
+        self.shared = [(irreps_in.irreps.index(ir), o) for o, ir in enumerate(irreps_out.irreps) if ir in irreps_in.irreps]
+        self.own = nn.ModuleList(unit_linear(channels, channels) for _ in self.shared)
+        n_gated = len(irreps_out.irreps) - 1
+        self.gate = unit_linear(channels, n_gated * channels, bias=True) if n_gated else None
+
+    def forward(self, h: Tensor, edges: EdgeFeatures) -> Tensor:
+        """h: (N, dim_in, channels) -> (N, dim_out, channels); the harmonics of the edges go up to this layer's lmax_edge."""
+        outputs = self.convolve(h, edges)
         slices = self.irreps_in.slices()
         for own, (i, o) in zip(self.own, self.shared):
             outputs[o] = outputs[o] + own(h[:, slices[i]])
@@ -235,3 +280,33 @@ class Interaction(nn.Module):
         for i, o in self.shared:
             gated[o] = gated[o] + h[:, slices[i]]
         return torch.cat(gated, dim=1)
+
+
+class HighDegrees(Convolution):
+    """Convolution to irreps above those the features have, with fewer channels, gated by the scalars beside them.
+
+    A density basis has a few shells of high l where it has many of low l, yet in messages high l costs most.
+    scalars: channels of the scalars that gate. Other arguments: see Convolution.
+    """
+
+    def __init__(
+        self,
+        irreps_in: Irreps,
+        irreps_out: Irreps,
+        lmax_edge: int,
+        channels_in: int,
+        channels: int,
+        radial_size: int,
+        hidden: int,
+        neighbours: float,
+        rank: int | None,
+        scalars: int,
+    ) -> None:
+        super().__init__(irreps_in, irreps_out, lmax_edge, channels_in, channels, radial_size, hidden, neighbours, rank)
+        self.gate = unit_linear(scalars, len(irreps_out.irreps) * channels, bias=True)
+
+    def forward(self, h: Tensor, edges: EdgeFeatures, scalars: Tensor) -> Tensor:
+        """h: (N, dim_in, channels_in), scalars: (N, scalars) -> (N, dim_out, channels)."""
+        outputs = self.convolve(h, edges)
+        gates = SIGMOID_GAIN * torch.sigmoid(self.gate(scalars)).view(h.shape[0], len(outputs), 1, self.channels)
+        return torch.cat([x * gates[:, k] for k, x in enumerate(outputs)], dim=1)

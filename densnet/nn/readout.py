@@ -9,16 +9,16 @@ from torch import Tensor, nn
 
 
 class ToShells(nn.Module):
-    """(N, components, channels) -> one (N, n_l, 2l+1) block per l, zero-initialised: the start is the prior alone."""
+    """(N, 2l+1, channels_l) per l -> one (N, n_l, 2l+1) block per l, zero-initialised: the start is the prior alone."""
 
-    def __init__(self, n_elements: int, multiplicity: Sequence[int], channels: int) -> None:
+    def __init__(self, n_elements: int, multiplicity: Sequence[int], channels: Sequence[int]) -> None:
         super().__init__()
-        self.weight = nn.ParameterList(nn.Parameter(torch.zeros(n_elements, n, channels)) for n in multiplicity)
+        self.weight = nn.ParameterList(nn.Parameter(torch.zeros(n_elements, n, c)) for n, c in zip(multiplicity, channels))
         self.bias = nn.Parameter(torch.zeros(n_elements, multiplicity[0]))
 
-    def forward(self, h: Tensor, row: Tensor) -> list[Tensor]:
-        """h: natural-parity features up to the basis' lmax, components in order of l; row: (N,) element row."""
-        blocks = [torch.einsum("nmc,nkc->nkm", h[:, l**2 : (l + 1) ** 2], w[row]) for l, w in enumerate(self.weight)]
+    def forward(self, h: Sequence[Tensor], row: Tensor) -> list[Tensor]:
+        """h: natural-parity features, one block for every l up to the basis' lmax; row: (N,) element row."""
+        blocks = [torch.einsum("nmc,nkc->nkm", x, w[row]) for x, w in zip(h, self.weight)]
         blocks[0] = blocks[0] + self.bias[row][:, :, None]
         return blocks
 

@@ -1,4 +1,4 @@
-"""python -m densnet.reference molecule=water [task=all|sample|label|harmonic|check|fit] [workers=2] [data_dir=data/water]"""
+"""python -m densnet.reference molecule=water [task=all|sample|label|harmonic|check|fit|derivatives] [workers=2] [data_dir=data/water]"""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from densnet.data.labels import Level
 from densnet.data.similarity import nearest_rmsd
 from densnet.errors import ConfigError
 from densnet.reference.check import CheckSettings, check_labels, refuse_wrong, table
+from densnet.reference.derivative_labels import ChoiceSettings, label_derivatives
+from densnet.reference.dipole_derivative import FieldSettings
 from densnet.reference.fit_dataset import BasisSettings, FitSettings, check_basis, fit_labels
 from densnet.reference.harmonic import HarmonicSettings, compute_harmonic
 from densnet.reference.kohn_sham import ScfSettings, check
@@ -34,23 +36,26 @@ from densnet.structures import Molecule
 from densnet.units import ANGSTROM_PER_BOHR
 
 TASKS = ("sample", "label", "harmonic", "check", "fit")
-OF_LABELS = ("check", "fit")  # need a label file and no geometry
+ON_REQUEST = ("derivatives",)  # not among all
+OF_LABELS = ("check", "fit", "derivatives")  # need a label file and no geometry
 Settings = TypeVar("Settings")
 
 
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="reference")
 @job
 def main(config: DictConfig) -> None:
-    if config.task not in ("all", *TASKS):
-        raise ConfigError(f"task is {config.task}; expected all, {', '.join(TASKS)}")
+    if config.task not in ("all", *TASKS, *ON_REQUEST):
+        raise ConfigError(f"task is {config.task}; expected all, {', '.join((*TASKS, *ON_REQUEST))}")
     tasks = TASKS if config.task == "all" else (config.task,)
     if config.labels is not None and config.task not in OF_LABELS:
-        raise ConfigError(f"labels={config.labels} with task={config.task}; expected task=check or fit, which take a label file")
+        raise ConfigError(f"labels={config.labels} with task={config.task}; expected task=check, fit or derivatives, which take a label file")
     # All settings are read before hours of labelling.
     level, scf = _settings(Level, config.level), _settings(ScfSettings, config.scf)
     kind = WignerSettings if "harmonic" in config.sampling.keys() else SamplingSettings  # noqa: SIM118 - a missing value too
     sampling, basis = _settings(kind, config.sampling), _settings(BasisSettings, config.basis)
     fit, checking = _settings(FitSettings, config.fit), _settings(CheckSettings, config.check)
+    choice = _settings(ChoiceSettings, config.derivatives, beside=("step", "grid_level", "conv_tol"))
+    fields_of = _settings(FieldSettings, config.derivatives, beside=("frames", "seed"))
 
     if set(tasks) - set(OF_LABELS):
         folder = _folder(config)
@@ -70,6 +75,11 @@ def main(config: DictConfig) -> None:
         findings = check_labels(labels, checking)
         print(f"{labels}:\n{table(findings)}")
         refuse_wrong(labels, findings)
+    if "derivatives" in tasks:
+        out = Path(config.out) if config.out is not None else _folder(config) / "derivatives.h5"
+        with Workers(config.workers, scf.threads) as workers:
+            found, missing = label_derivatives(labels, choice, scf, fields_of, out, out.with_suffix(".spool"), workers)
+        print(f"{out}: dipole derivatives of {len(found)} frames, {len(missing)} failed", *missing, sep="\n")
     if "fit" in tasks:
         out = Path(config.out) if config.out is not None else _folder(config) / "fits.h5"
         report = fit_labels(labels, basis, out, fit, config.workers)

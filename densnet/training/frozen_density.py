@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -84,13 +84,14 @@ def rank_in_molecule(molecules: Molecules) -> Tensor:
 
 def energy_and_force(
     energy: EnergyNetwork, molecules: Molecules, source: Tensor, target: Tensor, response: DensityResponse, rank: Tensor,
-    create_graph: bool,
+    create_graph: bool, kernel: bool = False,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """(B,) hartree and (N, 3) hartree/bohr through a stored density. Positions, coefficients and exponents require gradients;
 
-    source, target: edges; rank: (N,) place of every atom in its molecule. Tensor operations alone, so that it compiles.
+    source, target: edges; rank: (N,) place of every atom in its molecule; kernel: see EdgeFeatures. Tensor operations alone, so
+    that it compiles.
     """
-    edges = energy.edges(molecules.position, source, target, energy.dtype)
+    edges = replace(energy.edges(molecules.position, source, target, energy.dtype), kernel=kernel)
     found = energy(molecules, response.density, edges)
     by_density = (response.density.coefficient, response.density.exponent)[: energy.density_inputs]
     by_geometry = (molecules.position,) if energy.layers else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -13,7 +14,7 @@ from densnet.basis.shells import Basis
 from densnet.data.datamodule import Frames, inputs
 from densnet.observables.multipoles import quadrupole
 from densnet.observables.real_space import BasisTables, density_at_samples
-from densnet.structures import Prediction
+from densnet.structures import Molecules, Prediction
 
 EPSILON = 1e-6  # of a relative density error, or e bohr: far below any error that matters
 
@@ -23,7 +24,8 @@ class Functions:
     """The basis functions of a batch.
 
     rows: (N,) element of every atom in the tables of the basis; exists: (N, width) True where an atom has the function;
-    exponent: (N, shells) bohr^-2, those of the basis, in which the labels are; tables: the basis for evaluation on points.
+    exponent: (N, shells) bohr^-2, those of the basis, in which the labels are; tables: the basis for evaluation on points;
+    dipoles: the dipoles (B, 3) that the same networks give other molecules, None where there are no networks.
     """
 
     basis: Basis
@@ -31,12 +33,14 @@ class Functions:
     exists: Tensor
     exponent: Tensor
     tables: BasisTables
+    dipoles: Callable[[Molecules], Tensor] | None = None
 
 
 class Objective(Protocol):
     """name: how it is logged; weight: its factor in the sum; needs_energy: whether it looks at energy or forces;
 
-    needs_metric, needs_points: whether it wants the metric or the real-space samples of every frame;
+    needs_metric, needs_points, needs_derivatives: whether it wants the metric, the real-space samples or the dipole derivatives
+    of the frames;
     fixed_exponents: whether it is only right for a density with the exponents of the basis.
     """
 
@@ -45,6 +49,7 @@ class Objective(Protocol):
     needs_energy: bool
     needs_metric: bool
     needs_points: bool
+    needs_derivatives: bool
     fixed_exponents: bool
 
     def __call__(self, prediction: Prediction, batch: Frames, functions: Functions) -> Tensor:
@@ -78,6 +83,7 @@ class _Kind:
     needs_energy: ClassVar[bool] = False
     needs_metric: ClassVar[bool] = False
     needs_points: ClassVar[bool] = False
+    needs_derivatives: ClassVar[bool] = False
     fixed_exponents: ClassVar[bool] = False
 
 
@@ -152,6 +158,33 @@ class DipoleLoss(_Kind):
 
     def __call__(self, prediction: Prediction, batch: Frames, functions: Functions) -> Tensor:
         return _length((prediction.dipole - batch.dipole).square().sum(-1)).mean()
+
+
+@dataclass
+class DipoleDerivativeLoss(_Kind):
+    """Mean over the labelled frames of the length of the error of d(u . mu)/dR, all 3N components together, e.
+
+    A second pass over those frames alone, differentiable twice. A batch without such labels counts as without error.
+    """
+
+    weight: float = 1.0
+    name: str = "dipole_derivative"
+    needs_derivatives: ClassVar[bool] = True
+
+    def __call__(self, prediction: Prediction, batch: Frames, functions: Functions) -> Tensor:
+        labelled = torch.nonzero(batch.field.square().sum(1) > 0)[:, 0]
+        if not len(labelled):
+            return prediction.dipole.new_zeros(())
+        assert functions.dipoles is not None
+        atoms = torch.isin(batch.batch, labelled)
+        place, n = torch.searchsorted(labelled, batch.batch[atoms]), len(labelled)
+        with torch.enable_grad():  # validation too
+            position = batch.position[atoms].requires_grad_()
+            some = Molecules(batch.number[atoms], position, batch.charge[labelled], place, n)
+            component = (functions.dipoles(some) * batch.field[labelled]).sum()
+            (derivative,) = torch.autograd.grad(component, position, create_graph=True)
+        error = (derivative - batch.dipole_derivative[atoms]).square().sum(1)
+        return _length(error.new_zeros(n).index_add_(0, place, error)).mean()
 
 
 @dataclass

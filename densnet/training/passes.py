@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -42,6 +43,7 @@ class Passes:
         self.model, self.frozen, self.energies = model, frozen, energies
         self._eager = self._alone if not energies else self._both if frozen is None else self._stored
         self._checked, self._compiled = False, None
+        self._kernel = model.kernel_ready()
         if compiled:
             try:
                 self._compiled = compile_whole(self._eager)
@@ -92,11 +94,18 @@ class Passes:
         charge, moment = charges_and_dipole(molecules, density, multiplicity)
         return Prediction(energy, force, moment, density, charge)
 
+    def dipoles(self, molecules: Molecules) -> Tensor:
+        """(B, 3) of any molecules, differentiable to any order in positions and parameters: not compiled."""
+        pairs = neighbours(molecules, self.model.cutoff)
+        tensors = molecules.number, molecules.position, molecules.charge, molecules.molecule
+        return self._alone(*tensors, pairs.source, pairs.target)[0]
+
     def _alone(
         self, number: Tensor, position: Tensor, charge: Tensor, molecule: Tensor, source: Tensor, target: Tensor
     ) -> tuple[Tensor, ...]:
         molecules = Molecules(number, position, charge, molecule, charge.shape[0])
-        density = self.model.density(molecules, self.model.density.edges(position, source, target, self.model.density.dtype))
+        edges = self.model.density.edges(position, source, target, self.model.density.dtype)
+        density = self.model.density(molecules, replace(edges, kernel=self._kernel))
         return dipole(molecules, density, self.model.basis.multiplicity), density.coefficient, density.exponent
 
     def _both(
@@ -110,7 +119,7 @@ class Passes:
         create_graph: bool = True,
     ) -> tuple[Tensor, ...]:
         molecules = Molecules(number, position, charge, molecule, charge.shape[0])
-        found = self.model.evaluate(molecules, source, target, True, create_graph)
+        found = self.model.evaluate(molecules, source, target, True, create_graph, self._kernel)
         assert found.force is not None
         return found.energy, found.force, found.dipole, found.density.coefficient, found.density.exponent
 
@@ -132,7 +141,7 @@ class Passes:
         assert self.model.energy is not None
         molecules = Molecules(number, position, charge, molecule, charge.shape[0])
         response = DensityResponse(Density(coefficient, exponent), coefficient_response, exponent_response)
-        return energy_and_force(self.model.energy, molecules, source, target, response, rank, create_graph)
+        return energy_and_force(self.model.energy, molecules, source, target, response, rank, create_graph, self._kernel)
 
     def _disagreement(self, batch: Frames, loss: Loss) -> str:
         """What is wrong with the compiled gradients, empty if nothing is."""

@@ -72,6 +72,7 @@ class Stage(lightning.LightningModule):
         self.needs_energy = any(o.needs_energy for o in objectives)
         self.needs_metric = any(o.needs_metric for o in objectives)
         self.needs_points = any(o.needs_points for o in objectives)
+        self.needs_derivatives = any(o.needs_derivatives for o in objectives)
         flexible = [o.name for o in objectives if o.fixed_exponents] if model.density.exponents is not None else []
         if flexible:
             raise ConfigError(
@@ -147,7 +148,7 @@ class Stage(lightning.LightningModule):
             self.tables = BasisTables.of(self.model.basis, batch.position.device)
         frame = self.model.density.frame
         row = frame.row(batch.number)
-        return Functions(self.model.basis, row, self.exists[row], frame.exponent[row], self.tables)
+        return Functions(self.model.basis, row, self.exists[row], frame.exponent[row], self.tables, self.passes.dipoles)
 
     def training_step(self, batch: Frames, _: int) -> Tensor:
         functions = self._functions(batch)
