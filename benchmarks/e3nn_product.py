@@ -10,7 +10,8 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from densnet.model.densnet import DensNet
-from densnet.nn.interaction import Interaction, coupling_paths
+from densnet.nn.interaction import Interaction
+from densnet.nn.irreps import coupling_paths
 
 
 class E3nnMessage(nn.Module):

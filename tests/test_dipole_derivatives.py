@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from densnet.data.datamodule import FitsDataModule, slopes_of
+from densnet.data.datamodule import FitsDataModule
 from densnet.data.dipole_derivatives import DipoleDerivatives, read_dipole_derivatives, write_dipole_derivatives
+from densnet.data.dipole_slopes import slopes_of
 from densnet.data.fits import Fits, read_fits
 from densnet.data.geometry import load_geometry
 from densnet.data.labels import Label, Labels, Level, unpack, write_labels
@@ -74,7 +75,7 @@ def test_a_guess_changes_nothing_and_failure_has_a_reason() -> None:
 
 @pytest.mark.parametrize("values", [{"step": 0.0}, {"step": 0.1}, {"grid_level": 10}, {"conv_tol": 1.0}])
 def test_bad_settings(values: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="expected a step up to 0.02"):
+    with pytest.raises(ConfigError, match=r"expected a step up to 0\.02"):
         FieldSettings(**values)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="unit vector"):
         dipole_derivative(WATER, CHEAP, ScfSettings(), FINE, 2 * U)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from densnet.nn import kernel
 from densnet.nn.edges import EdgeFeatures
-from densnet.nn.interaction import Interaction, Irreps
+from densnet.nn.interaction import Interaction
+from densnet.nn.irreps import Irreps
 from densnet.nn.kernel import convolve, convolve_gradient
 
 SOURCE = torch.tensor([1, 2, 0, 3, 0, 1, 1, 4, 0])

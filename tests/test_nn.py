@@ -8,7 +8,8 @@ from conftest import random_rotation, wigner_d
 from e3nn import o3
 
 from densnet.nn.edges import EdgeFeatures, harmonics
-from densnet.nn.interaction import Interaction, Irreps, coupling_paths, radial_network
+from densnet.nn.interaction import Interaction, radial_network
+from densnet.nn.irreps import Irreps, coupling_paths
 from densnet.nn.radial import RadialBasis
 
 CHANNELS, EDGES, NODES = 5, 40, 7

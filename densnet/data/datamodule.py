@@ -19,7 +19,7 @@ from torch_geometric.loader import DataLoader
 from tqdm import tqdm
 
 from densnet.basis.metrics import metrics
-from densnet.data.dipole_derivatives import read_dipole_derivatives
+from densnet.data.dipole_slopes import Slope, slopes_of
 from densnet.data.fits import Fits, read_fits
 from densnet.errors import BasisError, ConfigError, DataError
 from densnet.structures import Molecules
@@ -109,42 +109,6 @@ class Wanted:
     points: int
     seed: int
     derivatives: Mapping[int, Slope] | None = None
-
-
-@dataclass(frozen=True)
-class Slope:
-    """Label of one frame: unit vector field (3,) = u, derivative (N, 3) = d(u . mu)/dR, e, mu about the origin the model takes."""
-
-    field: np.ndarray
-    derivative: np.ndarray
-
-
-def slopes_of(fits: Fits, paths: Sequence[str]) -> dict[int, Slope]:
-    """Dipole derivatives of the frames that have the same geometry, by frame.
-
-    Raises DataError for a bad file, one of another level of theory, or one that has none of the geometries.
-    """
-    frames = {fits.number[a].astype(np.int64).tobytes() + fits.position[a].tobytes(): f for f, a in _atoms(fits)}
-    found: dict[int, Slope] = {}
-    for path in paths:
-        data, before = read_dipole_derivatives(path), len(found)
-        if data.level != fits.level:
-            raise DataError(f"{path} has derivatives of {data.level}, {fits.path} labels of {fits.level}; expected one level")
-        for k in range(len(data)):
-            atoms = data.atoms(k)
-            number, position, field = data.number[atoms].astype(np.int64), data.position[atoms], data.direction[k]
-            f = frames.get(number.tobytes() + position.tobytes())
-            if f is not None:
-                # The model's dipole of an ion is about the centre of nuclear charge, which moves with the atoms.
-                share = data.charge[k] * number / number.sum()
-                found[f] = Slope(field, data.derivative[atoms] - share[:, None] * field)
-        if len(found) == before:
-            raise DataError(f"{path} has no geometry of {fits.path} that is new; expected derivatives for some of its frames")
-    return found
-
-
-def _atoms(fits: Fits) -> Iterator[tuple[int, slice]]:
-    return ((f, fits.atoms(f)) for f in range(len(fits)))
 
 
 class FrameDataset(Sequence[BaseData]):

@@ -14,7 +14,8 @@ from densnet.basis.shells import Basis
 from densnet.errors import BasisError
 from densnet.model.scaling import CoefficientFrame
 from densnet.nn.edges import EdgeEmbedding, EdgeFeatures
-from densnet.nn.interaction import HighDegrees, Interaction, Irreps
+from densnet.nn.interaction import HighDegrees, Interaction
+from densnet.nn.irreps import Irreps
 from densnet.nn.readout import ToExponents, ToShells
 from densnet.structures import Density, Molecules
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from densnet.basis.shells import Basis
 from densnet.model.scaling import CoefficientFrame
 from densnet.nn.edges import EdgeEmbedding, EdgeFeatures
-from densnet.nn.interaction import SILU_GAIN, Interaction, Irreps, unit_linear
+from densnet.nn.interaction import SILU_GAIN, Interaction, unit_linear
+from densnet.nn.irreps import Irreps
 from densnet.nn.readout import FromExponents, FromShells
 from densnet.structures import Density, Molecules
 

@@ -1,4 +1,4 @@
-"""python -m densnet.reference molecule=water [task=all|sample|label|harmonic|check|fit|derivatives] [workers=2] [data_dir=data/water]"""
+"""python -m densnet.reference molecule=water [task=all|sample|label|harmonic|check|fit|derivatives] [workers=2] [data_dir=...]"""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def main(config: DictConfig) -> None:
         raise ConfigError(f"task is {config.task}; expected all, {', '.join((*TASKS, *ON_REQUEST))}")
     tasks = TASKS if config.task == "all" else (config.task,)
     if config.labels is not None and config.task not in OF_LABELS:
-        raise ConfigError(f"labels={config.labels} with task={config.task}; expected task=check, fit or derivatives, which take a label file")
+        raise ConfigError(
+            f"labels={config.labels} with task={config.task}; expected task=check, fit or derivatives, which take a label file"
+        )
     # All settings are read before hours of labelling.
     level, scf = _settings(Level, config.level), _settings(ScfSettings, config.scf)
     kind = WignerSettings if "harmonic" in config.sampling.keys() else SamplingSettings  # noqa: SIM118 - a missing value too
