@@ -63,12 +63,12 @@ def water_scf(water: Molecule) -> dft.rks.RKS:
     return calculation
 
 
-def untrained(basis: Basis, parity: str = "natural") -> DensNet:
+def untrained(basis: Basis, parity: str = "natural", high_channels: int | None = None) -> DensNet:
     """A float64 model with random weights everywhere, the zero-initialised readout and biases included."""
     torch.manual_seed(3)
     lmax = (2, 3) if parity == "natural" else (1, 1, 1, 2)  # a pseudoscalar first appears after three layers
     architecture = Architecture(
-        DensitySettings(channels=6, lmax=lmax, hidden=8, radial=4, neighbours=2.0, parity=parity),
+        DensitySettings(channels=6, lmax=lmax, hidden=8, radial=4, neighbours=2.0, parity=parity, high_channels=high_channels),
         EnergySettings(channels=6, layers=2, lmax=2, hidden=8, radial=4, neighbours=2.0, invariants=3),
     )
     model = build(architecture, basis)

@@ -82,7 +82,8 @@ def test_a_right_graph_is_used_after_one_comparison_per_kind(model, water, monke
     for n in (2, 3, 2, 1, 1):
         potential.predict(several(water, n))
     assert len(eager) == 2, "once for one molecule, once for several"
-    assert torch.equal(potential.predict(several(water, 3)).charge, model.predict(several(water, 3)).charge)
+    # By the kernel of the convolutions, which rounds differently.
+    torch.testing.assert_close(potential.predict(several(water, 3)).charge, model.predict(several(water, 3)).charge)
     assert not caplog.text
     assert potential.hash == model.hash
 
@@ -163,7 +164,7 @@ def test_a_wrong_step_of_the_density_alone_is_not_used(basis, water, monkeypatch
     found = source.predict_for(batch, of_the_density)
     assert not source.active
     assert "running eager" in caplog.text
-    assert torch.equal(found.density.coefficient, model.density_only(several(water, 2)).density.coefficient)
+    torch.testing.assert_close(found.density.coefficient, model.density_only(several(water, 2)).density.coefficient)
     assert found.force is None
 
 

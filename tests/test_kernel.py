@@ -6,13 +6,18 @@ import logging
 
 import pytest
 import torch
+from conftest import untrained
 from torch import Tensor
 
+from densnet.basis.shells import Basis
+from densnet.model.compiled import CompiledModel
+from densnet.model.densnet import DensNet
 from densnet.nn import kernel
 from densnet.nn.edges import EdgeFeatures
 from densnet.nn.interaction import Interaction
 from densnet.nn.irreps import Irreps
 from densnet.nn.kernel import convolve, convolve_gradient
+from densnet.structures import Molecule, Molecules
 
 SOURCE = torch.tensor([1, 2, 0, 3, 0, 1, 1, 4, 0])
 TARGET = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3, 4])  # atom 5 has no neighbour
@@ -130,3 +135,33 @@ def test_a_compiler_that_fails_is_quoted(
     with caplog.at_level(logging.WARNING):
         assert kernel.library.__wrapped__(3) is None
     assert "no-such-option" in caplog.text
+
+
+def test_a_whole_model_gives_the_same_by_the_kernel(basis: Basis, water: Molecule) -> None:
+    """Energy, forces, dipole, and the gradients of the weights of a loss on forces: what training and dynamics take from it."""
+    model = untrained(basis, high_channels=3)
+    assert model.kernel_ready()
+    molecules = Molecules.of([water, water.moved(1.1 * water.position)])
+    edges, results = model.edges(molecules), []
+    for use in (False, True):
+        found = model.evaluate(molecules, edges.source, edges.target, create_graph=True, kernel=use)
+        assert found.force is not None
+        loss = found.force.square().sum() + found.dipole.square().sum() + found.energy.square().sum() * 1e-6
+        gradients = torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)
+        results.append((found.energy, found.force, found.dipole, found.density.coefficient, *gradients))
+    for a, b in zip(*results):
+        assert float((a - b).detach().abs().max()) <= 1e-10 * max(1.0, float(a.detach().abs().max()))
+
+
+def test_two_models_of_one_process_do_not_share_a_graph(basis: Basis) -> None:
+    """Guards on modules are off for speed; what is compiled for one model must not be found by another."""
+
+    def code(model: DensNet) -> object:
+        seen = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch, "compile", lambda f, **_: seen.append(f.__code__) or f)
+            CompiledModel(model)
+        return seen[0]
+
+    one, other = code(untrained(basis)), code(untrained(basis))
+    assert one is not other

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,11 +78,11 @@ def test_second_derivatives(model: DensNet, water: Molecule) -> None:
     assert torch.autograd.gradgradcheck(energy_and_dipole, (position,), atol=1e-6)
 
 
-@pytest.mark.parametrize("parity", ["natural", "both"])
+@pytest.mark.parametrize(("parity", "high"), [("natural", None), ("both", None), ("natural", 3), ("both", 2)])
 @pytest.mark.parametrize("inversion", [False, True], ids=["rotation", "inversion"])
-def test_equivariance_for_every_l(basis: Basis, water: Molecule, parity: str, inversion: bool) -> None:
+def test_equivariance_for_every_l(basis: Basis, water: Molecule, parity: str, high: int | None, inversion: bool) -> None:
     """Coefficients of every l turn with D_l, energy stays, forces and dipole turn; the inverse rotation is rejected."""
-    model = untrained(basis, parity)
+    model = untrained(basis, parity, high)
     irreps = {ir for layer in model.density.layers for ir in layer.irreps_out.irreps}
     assert ((0, -1) in irreps) == (parity == "both")
     turn = random_rotation() * (-1 if inversion else 1)
@@ -336,6 +337,26 @@ def test_rank_of_the_radial_networks(basis: Basis, water: Molecule, tmp_path: Pa
     for kind in (DensitySettings, EnergySettings):
         with pytest.raises(ConfigError, match="rank is 0"):
             kind(**settings, rank=0, **({"lmax": (1,)} if kind is DensitySettings else {}))
+
+
+def test_fewer_channels_for_the_l_that_only_the_last_layer_has(basis: Basis, water: Molecule, tmp_path: Path) -> None:
+    settings = {"channels": 6, "hidden": 8, "radial": 4, "neighbours": 2.0}
+    architecture = Architecture(DensitySettings(lmax=(1, 9), high_channels=2, **settings), EnergySettings(**settings))
+    model = build(architecture, basis)
+    assert model.density.high is not None
+    assert [l for l, _ in model.density.high.irreps_out.irreps] == list(range(2, basis.lmax + 1))
+    assert [w.shape[2] for w in model.density.readout.weight] == [6, 6] + [2] * (basis.lmax - 1)
+    save_model(tmp_path, model, architecture, Provenance())
+    read, molecules = load_model(tmp_path), Molecules.of([water])
+    assert torch.equal(read.predict(molecules).force, model.predict(molecules).force)
+    # Where the layer before the last has every l already, there is nothing to save.
+    assert (
+        build(replace(architecture, density=DensitySettings(lmax=(9, 9), high_channels=2, **settings)), basis).density.high
+        is None
+    )
+    for wrong in (0, 7):
+        with pytest.raises(ConfigError, match=f"high_channels is {wrong}; expected 1 to channels=6"):
+            DensitySettings(lmax=(1,), high_channels=wrong, **settings)
 
 
 def test_softened_norms_have_no_cusp(basis: Basis, water: Molecule) -> None:
