@@ -173,15 +173,19 @@ def energy_shipped() -> str:
 
 
 def dynamics() -> str:
-    """NVE runs of models/ethanol."""
+    """NVE runs."""
     rows = []
-    for name, title in (("md_ethanol_300K", "16, 300 K, compiled"), ("md_ethanol_600K", "8, 600 K, compiled")):
+    for name, title in (
+        ("md_ethanol_300K", "`models/ethanol`, 16, 300 K"),
+        ("md_ethanol_600K", "`models/ethanol`, 8, 600 K"),
+        ("md_fast_300K", "`models/ethanol-fast`, 16, 300 K"),
+    ):
         s = report(name)
         rows.append(
             [title, f"{s['steps'] * 0.5e-3:g}", str(s["frozen_replicas"]), f"{s['drift_meV_per_atom_per_ps']:.4f}",
              f"{s['mean_temperature']:.0f}", f"{s['ms_per_step']:.0f}"]
         )  # fmt: skip
-    return table(["replicas, start", "ps", "failed", "drift, meV/atom/ps", "mean temperature, K", "ms per step"], rows)
+    return table(["model, replicas, start", "ps", "failed", "drift, meV/atom/ps", "mean temperature, K", "ms per step"], rows)
 
 
 def speed() -> str:
@@ -248,11 +252,12 @@ def harmonic(conformer: str) -> str:
     return table(["DFT, cm^-1", "model", "DFT, km/mol", "model", "who moves (kinetic energy)"], rows) + "\n\n" + words
 
 
-def two_models() -> str:
-    """Errors of the two models on all test frames, and at the trans minimum."""
+def models() -> str:
+    """Errors of the models of ethanol on all test frames, and at the trans minimum."""
     rows = []
     for title, frames, minimum in (
         ("`models/ethanol`", "ethanol_density", report("harmonic_ethanol")),
+        ("`models/ethanol-fast`", "ethanol_fast", report("harmonic_ethanol_fast")),
         ("`models/ethanol-minima`", "ethanol_minima", part("trans/modes")),
     ):
         e, c = report(frames), minimum["comparison"]
@@ -274,6 +279,26 @@ def two_models() -> str:
         "largest, cm^-1",
         "intensities off",
     ]
+    return table(head, rows)
+
+
+def dipole_derivatives() -> str:
+    """Dipoles of the test frames before and after the stage that learns dipole derivatives."""
+    rows = []
+    for title, name in (
+        ("that of `models/ethanol-minima`, before", "ethanol_minima_first"),
+        ("after", "ethanol_minima"),
+        ("that of `models/ethanol-fast`, before", "ethanol_lean"),
+        ("after", "ethanol_fast"),
+    ):
+        e = report(name)
+        found = {t["trajectory"]: t for t in e["trajectories"]}
+        cold = [t for n, t in found.items() if n.startswith("test300")]
+        mean = sum(t["frames"] * t["dipole_mae_mD"] for t in cold) / sum(t["frames"] for t in cold)
+        hot = found["test500"]["dipole_mae_mD"]
+        values = (mean, hot, e["dipole_mae_mD"], e["dipole_component_mae_mD"])
+        rows.append([title, *(f"{v:.2f}" for v in values), f"{e['nmae_percent']:.3f}"])
+    head = ["density network", "dipole at 300 K, mD", "at 500 K", "all", "all, by component", "NMAE, %"]
     return table(head, rows)
 
 
@@ -386,7 +411,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "chains": chains,
     "harmonic-trans": lambda: harmonic("trans"),
     "harmonic-gauche": lambda: harmonic("gauche"),
-    "two-models": two_models,
+    "models": models,
+    "dipole-derivatives": dipole_derivatives,
     "measured-bands": measured_bands,
     "measured-peaks": measured_peaks,
     "similarity": similarity,

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from densnet.data.dipole_derivatives import read_dipole_derivatives
 from densnet.data.fits import read_fits
 from densnet.data.harmonic import read_harmonic
 from densnet.data.labels import Level, read_labels
@@ -39,6 +40,17 @@ def test_hydrogen_from_nothing_to_fitted_labels_and_harmonic_reference(tmp_path:
     assert (labels.energy > harmonic.energy).all()  # the stationary point is the bottom
     bond = np.linalg.norm(np.diff(harmonic.position, axis=0))
     assert 1.35 < bond < 1.45  # bohr; 1.40 is the experimental one
+
+    done = reference("molecule=hydrogen", "task=derivatives", f"data_dir={tmp_path}", "derivatives.frames=2", *CHEAP)
+    assert done.returncode == 0, done.stderr
+    assert "dipole derivatives of 2 frames, 0 failed" in done.stdout
+    found = read_dipole_derivatives(tmp_path / "derivatives.h5")
+    # Neither atom of H2 is the positive one. A term of the field left out would leave half an electron.
+    assert np.abs(found.derivative).max() < 1e-3
+    assert len(list((tmp_path / "spool/derivatives").glob("*.npz"))) == 2
+    done = reference("molecule=hydrogen", "task=derivatives", f"data_dir={tmp_path}", "derivatives.frames=9", *CHEAP)
+    assert done.returncode == 2
+    assert "expected 1 to 3" in done.stderr
 
     around = ("molecule=hydrogen", "task=sample", "sampling=wigner", "sampling.train=4")
     done = reference(*around, f"data_dir={tmp_path / 'around'}", f"sampling.harmonic=[{tmp_path / 'harmonic.h5'}]")
@@ -110,7 +122,7 @@ def test_a_label_file_is_checked_and_fitted_without_its_molecule(tiny_fits: Path
     assert "nmae_percent_mean none" in done.stdout
     fits = read_fits(tmp_path / "small.h5")
     assert (len(fits), len(fits.grid_frame)) == (10, 0)
-    for wrong, message in (("task=label", "expected task=check or fit"), ("check.frames=0", "check.frames is 0")):
+    for wrong, message in (("task=label", "expected task=check, fit or derivatives"), ("check.frames=0", "check.frames is 0")):
         done = reference("molecule=H2O", f"labels={labels}", "task=check", wrong, f"data_dir={tmp_path}")
         assert done.returncode == 2
         assert message in done.stderr
