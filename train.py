@@ -35,8 +35,13 @@ def main(cfg: DictConfig) -> None:
     data.serve(stage.needs_metric, stage.needs_points, stage.needs_derivatives)
 
     same_run = OmegaConf.masked_copy(cfg, ["seed", "init", "dataset", "model", "stage", "trainer"])
-    if cfg.init_energy is not None:  # younger than the runs that ckpt_path=auto may find
+    # What is younger than the runs that ckpt_path=auto may find counts where it is used.
+    if cfg.init_energy is not None:
         same_run.init_energy = cfg.init_energy
+    if not cfg.dataset.get("derivatives"):
+        same_run.dataset.pop("derivatives", None)
+    if cfg.model.density.get("high_channels") is None:
+        same_run.model.density.pop("high_channels", None)
     for setting in ("compile", "precompute", "precompute_limit_mb"):  # how fast, not what
         same_run.stage.pop(setting, None)
     recipe = json.dumps(OmegaConf.to_container(same_run, resolve=True), sort_keys=True)

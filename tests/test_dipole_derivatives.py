@@ -19,6 +19,7 @@ from densnet.data.labels import Label, Labels, Level, unpack, write_labels
 from densnet.errors import ConfigError, DataError
 from densnet.model.densnet import DensNet
 from densnet.reference import derivative_labels
+from densnet.reference import dipole_derivative as reference
 from densnet.reference.derivative_labels import ChoiceSettings, chosen, label_derivatives
 from densnet.reference.dipole_derivative import FieldSettings, dipole_derivative
 from densnet.reference.kohn_sham import NoLabel, ScfSettings, compute_label
@@ -126,9 +127,32 @@ def test_files_grow_with_the_frames_asked_for_and_resume(tmp_path: Path, monkeyp
     (tmp_path / "spool" / "identity.json").write_text("{")
     with pytest.raises(DataError, match="damaged"):
         run(ChoiceSettings())
+    for wrong in ({"frames": 2.5}, {"frames": "ten"}, {"seed": -1}, {"frames": True}):
+        with pytest.raises(ConfigError, match="expected whole numbers, a seed from 0"):
+            ChoiceSettings(**wrong)  # type: ignore[arg-type]
     monkeypatch.setattr(derivative_labels, "_stored", lambda _: NoLabel("no luck"))
     with pytest.raises(DataError, match="no luck"):
         run(ChoiceSettings(), arguments[0], arguments[1], arguments[2], tmp_path / "new.h5", tmp_path / "other")
+
+
+def test_what_failed_is_computed_again_when_asked(tmp_path: Path) -> None:
+    _labels(tmp_path / "labels.h5", 2)
+    arguments = tmp_path / "labels.h5", ChoiceSettings(), ScfSettings(max_cycle=1), FieldSettings(), tmp_path / "out.h5"
+    with Workers(1) as workers:
+        with pytest.raises(DataError, match="not converged"):
+            label_derivatives(*arguments, tmp_path / "spool", workers)
+        patient = arguments[0], arguments[1], ScfSettings(), *arguments[3:]
+        with pytest.raises(DataError, match="not converged"):
+            label_derivatives(*patient, tmp_path / "spool", workers)
+        found, missing = label_derivatives(*patient, tmp_path / "spool", workers, retry=True)
+    assert (len(found), missing) == (1, [])
+
+
+def test_a_broken_sum_rule_is_a_failure_of_its_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference, "SUM_RULE", 1e-12)
+    found = dipole_derivative(WATER, SMALL, ScfSettings(), FieldSettings(), U)
+    assert isinstance(found, NoLabel)
+    assert "miss the sum rule by" in found.reason
 
 
 def _made(fits: Fits, frames: list[int], level: Level | None = None, charge: float = 0.0) -> DipoleDerivatives:
@@ -185,7 +209,10 @@ def test_derivatives_of_ions_are_about_the_centre_of_nuclear_charge(tiny_fits: P
     fits = read_fits(tiny_fits)
     made = _made(fits, [1], charge=-1.0)
     write_dipole_derivatives(tmp_path / "d.h5", made, "test", "{}")
-    found = slopes_of(fits, [str(tmp_path / "d.h5")])[1]
+    with pytest.raises(DataError, match="no geometry of"):  # that of another charge is another frame
+        slopes_of(fits, [str(tmp_path / "d.h5")])
+    ion = replace(fits, charge=np.full_like(fits.charge, -1.0))
+    found = slopes_of(ion, [str(tmp_path / "d.h5")])[1]
     np.testing.assert_allclose(found.derivative.sum(0), 0.0, atol=1e-12)  # that centre moves along
     number = fits.frame(1).number
     np.testing.assert_allclose(found.derivative - made.derivative, np.outer(number / number.sum(), U), atol=1e-12)
@@ -220,4 +247,7 @@ def test_the_loss_is_the_error_of_the_models_derivative(model: DensNet, water: M
     gradients = torch.autograd.grad(found, parameters, allow_unused=True)
     assert max(float(g.abs().max()) for g in gradients if g is not None) > 0
     batch.field = torch.zeros(3, 3, dtype=torch.float64)
-    assert float(objective(prediction, batch, SimpleNamespace(dipoles=passes.dipoles))) == 0.0  # type: ignore[arg-type]
+    prediction.dipole.requires_grad_()
+    nothing = objective(prediction, batch, SimpleNamespace(dipoles=passes.dipoles))  # type: ignore[arg-type]
+    assert nothing.requires_grad
+    assert float(nothing.detach()) == 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -128,7 +129,7 @@ def test_without_a_compiler_it_says_so(monkeypatch: pytest.MonkeyPatch, caplog: 
 
 
 def test_a_compiler_that_fails_is_quoted(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: object
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(kernel, "FLAGS", ("-O3", "--no-such-option"))
@@ -165,3 +166,46 @@ def test_two_models_of_one_process_do_not_share_a_graph(basis: Basis) -> None:
 
     one, other = code(untrained(basis)), code(untrained(basis))
     assert one is not other
+
+
+def test_a_kernel_that_is_wrong_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """Planted in the source: a gradient that lacks a factor, and a sum over the wrong component."""
+    source = kernel.SOURCE.read_text()
+    for right, wrong in (
+        ("weight[c] += from[c] * sum;", "weight[c] += 1.01f * from[c] * sum;"),
+        ("h[k * C + c];\n      to", "h[c];\n      to"),
+    ):
+        assert right in source
+        bad = tmp_path / "convolution.cpp"
+        bad.write_text(source.replace(right, wrong))
+        monkeypatch.setattr(kernel, "SOURCE", bad)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            assert kernel.library.__wrapped__(4) is None
+        assert "the kernel of the convolution is wrong by" in caplog.text
+
+
+def test_what_the_kernel_cannot_do_it_does_not_try(basis: Basis) -> None:
+    model = untrained(basis)
+    model.density.layers[0].irreps_out = Irreps.natural(9)
+    assert not model.kernel_ready()
+    assert kernel.library(4, torch.bfloat16) is None
+    made = layer(1, 2, 1, channels=2)
+    h, y, w = arguments(made, 2)
+    width = sum(n * (2 * l + 1) for n, (l, _) in zip(made.paths_per_output, made.irreps_out.irreps))
+    for wrong in ((h, y.float(), w), (h, y[:-1], w), (h, y, w[..., :1])):
+        with pytest.raises(TypeError, match="the kernel got"):
+            convolve(*wrong, *operands(made), width)
+
+
+def test_no_edges_no_messages() -> None:
+    made = layer(1, 1, 1, channels=2)
+    none = torch.empty(0, dtype=torch.int64)
+    h = torch.randn(3, 4, 2, dtype=torch.float64, requires_grad=True)
+    y, w = torch.empty(0, 4, dtype=torch.float64), torch.empty(0, made.n_paths, 2, dtype=torch.float64)
+    out = convolve(h, y, w, none, none, *operands(made)[2:], 10)
+    assert bool((out == 0).all())
+    assert bool((torch.autograd.grad(out.sum(), h)[0] == 0).all())

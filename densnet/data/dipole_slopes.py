@@ -25,7 +25,7 @@ def slopes_of(fits: Fits, paths: Sequence[str]) -> dict[int, Slope]:
 
     Raises DataError for a bad file, one of another level of theory, or one that has none of the geometries.
     """
-    frames = {fits.number[a].astype(np.int64).tobytes() + fits.position[a].tobytes(): f for f, a in _atoms(fits)}
+    frames = {_key(fits.number[a], fits.position[a], fits.charge[f]): f for f, a in _atoms(fits)}
     found: dict[int, Slope] = {}
     for path in paths:
         data, before = read_dipole_derivatives(path), len(found)
@@ -34,7 +34,7 @@ def slopes_of(fits: Fits, paths: Sequence[str]) -> dict[int, Slope]:
         for k in range(len(data)):
             atoms = data.atoms(k)
             number, position, field = data.number[atoms].astype(np.int64), data.position[atoms], data.direction[k]
-            f = frames.get(number.tobytes() + position.tobytes())
+            f = frames.get(_key(number, position, data.charge[k]))
             if f is not None:
                 # The model's dipole of an ion is about the centre of nuclear charge, which moves with the atoms.
                 share = data.charge[k] * number / number.sum()
@@ -46,3 +46,7 @@ def slopes_of(fits: Fits, paths: Sequence[str]) -> dict[int, Slope]:
 
 def _atoms(fits: Fits) -> Iterator[tuple[int, slice]]:
     return ((f, fits.atoms(f)) for f in range(len(fits)))
+
+
+def _key(number: np.ndarray, position: np.ndarray, charge: float) -> tuple[bytes, bytes, int]:
+    return number.astype(np.int64).tobytes(), position.tobytes(), round(float(charge))

@@ -13,7 +13,7 @@ from densnet.errors import ModelError
 from densnet.model.density import DensityNetwork
 from densnet.model.energy import EnergyNetwork
 from densnet.nn.interaction import Convolution
-from densnet.nn.kernel import library
+from densnet.nn.kernel import LARGEST_L, library
 from densnet.observables.multipoles import charges_and_dipole
 from densnet.structures import Density, Molecules, Prediction
 
@@ -43,11 +43,14 @@ class DensNet(nn.Module):
         return self.evaluate(molecules, pairs.source, pairs.target, forces and self.energy is not None, create_graph)
 
     def kernel_ready(self) -> bool:
-        """Whether the kernel (densnet.nn.kernel) serves this model: on a CPU; it is built now if it was not."""
+        """Whether the kernel (densnet.nn.kernel) serves this model: on a CPU, l up to 8; it is built now if it was not."""
         first = next(self.parameters())
         if first.device.type != "cpu":
             return False
-        channels = {module.channels for module in self.modules() if isinstance(module, Convolution)}
+        layers = [module for module in self.modules() if isinstance(module, Convolution)]
+        if any(l > LARGEST_L for m in layers for l, _ in (*m.irreps_in.irreps, *m.irreps_out.irreps)):
+            return False
+        channels = {module.channels for module in layers}
         return all(library(c, first.dtype) is not None for c in sorted(channels))
 
     @property

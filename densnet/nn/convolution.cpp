@@ -17,7 +17,7 @@
 
 using real = REAL;
 constexpr int C = CHANNELS;
-constexpr int LARGEST = 2 * 8 + 1;  // components of an irrep; densnet/nn/kernel.py refuses larger ones
+constexpr int LARGEST = 2 * 8 + 1;  // components of an irrep; DensNet.kernel_ready sees to that
 
 struct Path {
   int32_t in, size_in;            // first component in the features, how many

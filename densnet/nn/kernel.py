@@ -30,6 +30,7 @@ SOURCE = Path(__file__).with_name("convolution.cpp")
 # What -ffast-math does, without its start-up code, which would flush denormal numbers in the whole process.
 FLAGS = ("-O3", "-march=native", "-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno")
 TYPES = {torch.float32: "float", torch.float64: "double"}
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-12}  # a term left out is an error of order one
 LARGEST_L = 8  # of any irrep, as in convolution.cpp
 
 
@@ -44,8 +45,10 @@ class _Shape(ctypes.Structure):
 def library(channels: int, dtype: torch.dtype = torch.float32) -> ctypes.CDLL | None:
     """The kernel for so many channels, float32 or float64, built at first need (seconds) and kept in the user's cache.
 
-    None, with a warning, where it cannot be built.
+    None, with a warning, where it cannot be built or does not give what it should.
     """
+    if dtype not in TYPES:
+        return None
     compiler = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         log.warning("no C++ compiler: convolutions run as matrix products, several times slower; install g++ or set CXX")
@@ -62,11 +65,48 @@ def library(channels: int, dtype: torch.dtype = torch.float32) -> ctypes.CDLL | 
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary:
                 subprocess.run([*command, str(SOURCE), "-o", str(temporary)], check=True, capture_output=True, text=True)
-        return ctypes.CDLL(str(path))
+        built = ctypes.CDLL(str(path))
     except (OSError, subprocess.CalledProcessError) as error:
         reason = " ".join((getattr(error, "stderr", None) or str(error)).split())[:200]
         log.warning("the kernel of the convolution cannot be built (%s); running matrix products, several times slower", reason)
         return None
+    off = _check(built, channels, dtype)
+    if not off < TOLERANCE[dtype]:
+        log.warning(
+            "the kernel of the convolution is wrong by %.1e (%s); running matrix products instead; delete that file", off, path
+        )
+        return None
+    return built
+
+
+def _check(built: ctypes.CDLL, channels: int, dtype: torch.dtype) -> float:
+    """Largest relative error of a small convolution and of its gradients, by which compilers and old files are judged.
+
+    The result is linear in each argument, so the product of an argument with its gradient is that of result and cotangent.
+    """
+    triple = ((0, 0, 0), (1, 1, 0), (1, 0, 1), (0, 1, 1))
+    path, term, value = tables([0, 1], [0, 1], triple)
+    shapes = (3, 4, channels), (4, 4), (4, 4, channels), (3, 8, channels)
+    random = torch.Generator().manual_seed(0)
+    h, y, w, g = (torch.randn(shape, generator=random, dtype=torch.float64).to(dtype) for shape in shapes)
+    source, target = torch.tensor([1, 2, 0, 0]), torch.tensor([0, 0, 1, 2])
+    out, gradients = torch.empty_like(g), [torch.empty_like(x) for x in (h, y, w)]
+    given = (path, term, value.to(dtype))
+    _call(built, "convolve", h, y, w, given, 8, source, target, out)
+    _call(built, "convolve_gradient", h, y, w, given, 8, source, target, g, *gradients)
+    expected = torch.zeros(3, 8, channels, dtype=torch.float64)
+    there, y64, w64 = h[source].double(), y.double(), w.double()
+    for p, (start, n, row, stride, m, first, last) in enumerate(path.tolist()):
+        matrix = torch.zeros(4, n * m, dtype=torch.float64)
+        for (edge, entry), factor in zip(term[first:last].tolist(), value[first:last].tolist()):
+            matrix[:, entry] += factor * y64[:, edge]
+        block = torch.einsum("ekm,ekc->emc", matrix.view(4, n, m), there[:, start : start + n]) * w64[:, p, None]
+        expected[:, row : row + m * stride : stride].index_add_(0, target, block)
+    off = float((out - expected).abs().max() / expected.abs().max())
+    total = float((g.double() * expected).sum())
+    size = float((g.double() * expected).abs().sum())
+    errors = [abs(float((a.double() * b.double()).sum()) - total) / size for a, b in zip((h, y, w), gradients)]
+    return max(off, *errors)
 
 
 @cache
@@ -108,11 +148,18 @@ def tables(l_in: Sequence[int], l_out: Sequence[int], triple: Sequence[tuple[int
     )
 
 
-def _call(name: str, h: Tensor, harmonics: Tensor, weight: Tensor, tables: Sequence[Tensor], width: int, *rest: Tensor) -> None:
-    """Run a function of the library. width: rows of its result; rest: source, target, and what follows the inputs."""
+def _call(
+    built: ctypes.CDLL,
+    name: str,
+    h: Tensor,
+    harmonics: Tensor,
+    weight: Tensor,
+    tables: Sequence[Tensor],
+    width: int,
+    *rest: Tensor,
+) -> None:
+    """Run a function of a library. width: rows of its result; rest: source, target, and what follows the inputs."""
     source, target, *more = rest
-    built = library(h.shape[2], h.dtype)
-    assert built is not None  # whoever takes this way has asked `library` before
     path, term, value = tables
     shape = _Shape(
         h.shape[0], source.shape[0], h.shape[1], harmonics.shape[1], width, path.shape[0], torch.get_num_threads(),
@@ -120,6 +167,16 @@ def _call(name: str, h: Tensor, harmonics: Tensor, weight: Tensor, tables: Seque
     )  # fmt: skip
     pointers = [ctypes.c_void_p(t.data_ptr()) for t in (source, target, h, harmonics, weight, *more)]
     getattr(built, name)(ctypes.byref(shape), *pointers)
+
+
+def _checked(h: Tensor, harmonics: Tensor, weight: Tensor, source: Tensor, target: Tensor, value: Tensor) -> ctypes.CDLL:
+    """The library for these; TypeError where it would read them as what they are not."""
+    built, edges = library(h.shape[2], h.dtype), source.shape[0]
+    kinds = {x.dtype for x in (h, harmonics, weight, value)}, {source.dtype, target.dtype}
+    sizes = (harmonics.shape[0], weight.shape[0], target.shape[0]), weight.shape[2]
+    if built is None or kinds != ({h.dtype}, {torch.int64}) or sizes != ((edges,) * 3, h.shape[2]):
+        raise TypeError(f"the kernel got {kinds}, sizes {sizes} for {edges} edges; expected one type it is built for, and int64")
+    return built
 
 
 @torch.library.custom_op("densnet::convolve", mutates_args=(), device_types="cpu")
@@ -131,9 +188,10 @@ def convolve(
 
     weight: (E, paths, channels), float32 or float64; source, target: (E,), target ascending; path, term, value: `tables`.
     """
+    built = _checked(h, harmonics, weight, source, target, value)
     h, harmonics, weight = h.contiguous(), harmonics.contiguous(), weight.contiguous()
     out = h.new_empty((h.shape[0], width, h.shape[2]))
-    _call("convolve", h, harmonics, weight, (path, term, value), width, source.contiguous(), target.contiguous(), out)
+    _call(built, "convolve", h, harmonics, weight, (path, term, value), width, source.contiguous(), target.contiguous(), out)
     return out
 
 
@@ -143,10 +201,11 @@ def convolve_gradient(
     path: Tensor, term: Tensor, value: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients in h, harmonics and weight of sum(gradient * convolve(...))."""
+    built = _checked(h, harmonics, weight, source, target, value)
     h, harmonics, weight, gradient = h.contiguous(), harmonics.contiguous(), weight.contiguous(), gradient.contiguous()
     out = torch.empty_like(h), torch.empty_like(harmonics), torch.empty_like(weight)
     ends = source.contiguous(), target.contiguous()
-    _call("convolve_gradient", h, harmonics, weight, (path, term, value), gradient.shape[1], *ends, gradient, *out)
+    _call(built, "convolve_gradient", h, harmonics, weight, (path, term, value), gradient.shape[1], *ends, gradient, *out)
     return out
 
 

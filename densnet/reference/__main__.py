@@ -81,7 +81,7 @@ def main(config: DictConfig) -> None:
         out = Path(config.out) if config.out is not None else _folder(config) / "derivatives.h5"
         spool = out.parent / "spool" / "derivatives" if config.out is None else out.with_suffix(".spool")
         with Workers(config.workers, scf.threads) as workers:
-            found, missing = label_derivatives(labels, choice, scf, fields_of, out, spool, workers)
+            found, missing = label_derivatives(labels, choice, scf, fields_of, out, spool, workers, config.retry_failed)
         print(f"{out}: dipole derivatives of {len(found)} frames, {len(missing)} failed", *missing, sep="\n")
     if "fit" in tasks:
         out = Path(config.out) if config.out is not None else _folder(config) / "fits.h5"

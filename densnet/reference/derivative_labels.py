@@ -30,6 +30,15 @@ class ChoiceSettings:
     frames: int | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        whole = all(
+            isinstance(x, int) and not isinstance(x, bool) for x in (self.seed, 1 if self.frames is None else self.frames)
+        )
+        if not whole or self.seed < 0:
+            raise ConfigError(
+                f"derivatives.frames is {self.frames!r}, derivatives.seed {self.seed!r}; expected whole numbers, a seed from 0"
+            )
+
 
 @dataclass(frozen=True)
 class DerivativeTask:
@@ -77,18 +86,26 @@ def chosen(labels: Labels, choice: ChoiceSettings) -> tuple[np.ndarray, np.ndarr
 
 
 def label_derivatives(
-    labels_path: Path, choice: ChoiceSettings, scf: ScfSettings, settings: FieldSettings, out: Path, spool: Path, workers: Workers
+    labels_path: Path,
+    choice: ChoiceSettings,
+    scf: ScfSettings,
+    settings: FieldSettings,
+    out: Path,
+    spool: Path,
+    workers: Workers,
+    retry: bool = False,
 ) -> tuple[DipoleDerivatives, list[str]]:
     """Write `out` with the derivatives of the chosen frames; (its contents, why frames are missing).
 
-    A repeated call computes what is missing. Raises ConfigError if the spool folder belongs to other settings or labels,
-    DataError for a bad label file or if no frame could be computed.
+    A repeated call computes what is missing, with `retry` also what failed before. Raises ConfigError if the spool folder belongs
+    to other settings or labels, DataError for a bad label file or if no frame could be computed.
     """
     labels = read_labels(labels_path)
     frames, directions = chosen(labels, choice)
     _open_spool(spool, labels, choice, settings)
     paths = [spool / f"{f:06d}.npz" for f in frames]
-    todo = [k for k, path in enumerate(paths) if _stored(path) is None]
+    found = [_stored(path) for path in paths]
+    todo = [k for k, result in enumerate(found) if result is None or (retry and isinstance(result, NoLabel))]
     tasks = [
         DerivativeTask(
             labels.frame(int(frames[k])), labels.level, scf, settings, directions[k], labels_path, int(frames[k]), paths[k]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from pyscf import lib
 
+from densnet.data.dipole_derivatives import SUM_RULE
 from densnet.data.labels import Level
 from densnet.errors import ConfigError
 from densnet.reference.kohn_sham import NoLabel, ScfSettings, mean_field, mole
@@ -87,4 +88,9 @@ def dipole_derivative(
         gradients.append(gradient)
     electrons = -(gradients[0] - gradients[1]) / (2 * settings.step)
     result = electrons + molecule.number[:, None] * direction
-    return result if np.isfinite(result).all() else NoLabel("the derivatives of the dipole are not finite")
+    if not np.isfinite(result).all():
+        return NoLabel("the derivatives of the dipole are not finite")
+    broken = np.abs(result.sum(0) - molecule.charge * direction).max()
+    if broken > SUM_RULE:
+        return NoLabel(f"the derivatives miss the sum rule by {broken:.3g} e, more than {SUM_RULE}; use a finer grid")
+    return result

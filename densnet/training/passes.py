@@ -36,14 +36,17 @@ class Passes:
 
     frozen: densities to use instead of the density network's. compiled: training predictions come from one compiled graph,
     once its gradients were compared with the eager ones (densnet.model.compiled). energies: whether energies and forces are
-    wanted; without them the density network alone is evaluated, even if the model has another.
+    wanted; without them the density network alone is evaluated, even if the model has another. kernel: whether to use that of the
+    convolutions (densnet.nn.kernel); None where the model's device now allows it.
     """
 
-    def __init__(self, model: DensNet, frozen: FrozenDensity | None, compiled: bool, energies: bool = True) -> None:
+    def __init__(
+        self, model: DensNet, frozen: FrozenDensity | None, compiled: bool, energies: bool = True, kernel: bool | None = None
+    ) -> None:
         self.model, self.frozen, self.energies = model, frozen, energies
         self._eager = self._alone if not energies else self._both if frozen is None else self._stored
         self._checked, self._compiled = False, None
-        self._kernel = model.kernel_ready()
+        self._kernel = model.kernel_ready() if kernel is None else kernel
         if compiled:
             try:
                 self._compiled = compile_whole(self._eager)

@@ -92,7 +92,8 @@ class Stage(lightning.LightningModule):
         check_mode(compile, ("off", "training"))
         self.compile_step = compile == "training"
         # An energy network that is present but not asked for would cost time and forces; it is left out.
-        self.passes = Passes(model, None, False, self.needs_energy)
+        # Which device the model will be on is known when the fit starts.
+        self.passes = Passes(model, None, False, self.needs_energy, kernel=False)
 
     def on_fit_start(self) -> None:
         """Densities once for all, and the compiled step: both belong to a fit, not to the checkpoint."""
