@@ -48,7 +48,7 @@ def test_mistakes_end_in_one_line(command: list[str], expected: str, tmp_path: P
         (
             "train",
             "stage=second",
-            "unknown configuration 'stage/second'; expected one of density, density_flexible, density_real_",
+            "unknown configuration 'stage/second'; expected one of density, density_dipole, density_flexible, density_real_",
         ),
         ("train", "zzz=1", "unknown setting 'zzz'; --help lists the settings this program knows"),
         (

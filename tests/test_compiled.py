@@ -116,7 +116,7 @@ def test_load_potential(basis, tmp_path) -> None:
         for atoms in (7, None, 0)
     ]
     assert all(isinstance(potential, InPasses) for potential in passes)
-    assert [p.atoms for p in passes] == [7, 80, 0, 7, 80, 0]  # a CPU has a usual number
+    assert [p.atoms for p in passes] == [7, 160, 0, 7, 160, 0]  # a CPU has a usual number
     assert [isinstance(p.potential, CompiledModel) for p in passes] == [False] * 3 + [True] * 3
     with pytest.raises(ConfigError, match="compile is 'on'"):
         load_potential(tmp_path / "m", compile="on")

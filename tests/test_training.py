@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 
 from densnet.basis.shells import Basis
 from densnet.data.datamodule import FitsDataModule
+from densnet.data.dipole_derivatives import DipoleDerivatives, write_dipole_derivatives
 from densnet.data.fits import read_fits
 from densnet.data.harmonic import HarmonicData, write_harmonic
 from densnet.errors import BasisError, ConfigError, DataError, ModelError
@@ -402,6 +403,20 @@ def test_the_other_shipped_settings_run(choices: tuple[str, ...], tiny_fits: Pat
     run = (*choices, "logger=none", "trainer.max_epochs=1", f"run_dir={tmp_path}/r", f"export={tmp_path}/m")
     train(tiny_fits, tmp_path, *run)
     assert (load_model(tmp_path / "m").energy is not None) == any(c.startswith("stage=joint") for c in choices)
+
+
+def test_a_stage_learns_dipole_derivatives(tiny_fits: Path, tmp_path: Path) -> None:
+    """As train.py runs it: a batch of frames with and without, one gradient through another, the loss in the log."""
+    fits = read_fits(tiny_fits)
+    frames = [int(f) for f in fits.indices("train")[:3]]
+    direction = [np.array([0.0, 0.6, 0.8])] * 3
+    made = DipoleDerivatives.of(fits.level, [fits.frame(f) for f in frames], direction, [np.zeros((3, 3))] * 3)
+    write_dipole_derivatives(tmp_path / "d.h5", made, "test", "{}")
+    run = ("experiment=water", "stage=density_dipole", "dataset.points=50", f"dataset.derivatives=[{tmp_path}/d.h5]")
+    train(tiny_fits, tmp_path, *run, "logger=csv", "trainer.max_epochs=1", f"run_dir={tmp_path}/r", f"export={tmp_path}/m")
+    log = next((tmp_path / "r").rglob("metrics.csv")).read_text()
+    assert "dipole_derivative" in log.splitlines()[0]
+    assert load_model(tmp_path / "m").energy is None
 
 
 def stage_for(model: Any, **settings: Any) -> Stage:

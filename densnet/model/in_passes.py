@@ -13,7 +13,7 @@ from densnet.errors import ConfigError
 from densnet.structures import Density, Molecules, Prediction
 
 Part = tuple[slice, slice]  # of the molecules, of their atoms
-ATOMS_ON_CPU = 80  # eight ethanols; benchmarks/dynamics.py --atoms-per-pass tries others
+ATOMS_ON_CPU = 160  # seventeen ethanols; benchmarks/dynamics.py --atoms-per-pass tries others
 
 
 class Potential(Protocol):
