@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from densnet.errors import SpectrumError
 from densnet.spectra.assignment import mode_infrared, mode_spectra
+from densnet.spectra.assignment_figure import leading
 from densnet.spectra.assignment_report import write_assignment
 from densnet.spectra.band_table import area_between, band_limits
 from densnet.spectra.correlation import Window, WindowKind
@@ -444,3 +445,17 @@ def test_what_cannot_be_assigned_is_said_in_one_line():
         mode_infrared(found, position[:, :, 0, :2], STEP, KELVIN, WINDOW)
     with pytest.raises(SpectrumError, match="dipoles"):
         mode_infrared(found, None, STEP, KELVIN, WINDOW)
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("C-O stretch 30 %, C-C stretch 29 %, CH3 rock 16 %", "C-O/C-C stretch"),
+        ("C-O stretch 33 %, CH3 rock 32 %, C-C stretch 26 %", "C-O stretch, CH3 rock"),
+        ("C-C-O bend 56 %, C-O torsion 20 %", "C-C-O bend"),
+        ("CH3 antisymmetric stretch 87 %", "CH3 antisymmetric stretch"),
+    ],
+)
+def test_a_band_is_named_after_all_that_lead_it(label: str, expected: str) -> None:
+    """One percent more or less must not change the name that a figure gives to a band."""
+    assert leading(label) == expected

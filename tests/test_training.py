@@ -416,7 +416,20 @@ def test_a_stage_learns_dipole_derivatives(tiny_fits: Path, tmp_path: Path) -> N
     train(tiny_fits, tmp_path, *run, "logger=csv", "trainer.max_epochs=1", f"run_dir={tmp_path}/r", f"export={tmp_path}/m")
     log = next((tmp_path / "r").rglob("metrics.csv")).read_text()
     assert "dipole_derivative" in log.splitlines()[0]
+    assert json.loads((tmp_path / "r/identity.json").read_text())["dataset"]["derivatives"] == [f"{tmp_path}/d.h5"]
     assert load_model(tmp_path / "m").energy is None
+
+
+def test_a_setting_that_is_not_used_does_not_make_another_run(tiny_fits: Path, tmp_path: Path) -> None:
+    """ckpt_path=auto still finds runs from before dataset.derivatives, model.density.high_channels and init_energy."""
+    for name, more in (("old", ()), ("new", ("model.density.high_channels=2",))):
+        run = ("experiment=water", "stage=density", "logger=none", "trainer.max_epochs=1", *more)
+        train(tiny_fits, tmp_path, *run, f"run_dir={tmp_path}/{name}", f"export={tmp_path}/m-{name}")
+    old, new = (json.loads((tmp_path / name / "identity.json").read_text()) for name in ("old", "new"))
+    assert "derivatives" not in old["dataset"]
+    assert "high_channels" not in old["model"]["density"]
+    assert "init_energy" not in old
+    assert new["model"]["density"]["high_channels"] == 2
 
 
 def stage_for(model: Any, **settings: Any) -> Stage:

@@ -72,11 +72,17 @@ class Paths:
         return sum((i, o) == (i_in, i_out) for _, i, o in self.triple)
 
 
-def coupling_paths(irreps_in: Irreps, lmax_edge: int, irreps_out: Irreps) -> Paths:
-    """Clebsch-Gordan coefficients of every allowed path, ordered by output irrep, scaled by sqrt(2 l_out + 1).
+def coupling(l_in: int, l_edge: int, l_out: int) -> Tensor:
+    """(2 l_in + 1, 2 l_edge + 1, 2 l_out + 1), float64: Clebsch-Gordan coefficients of a path.
 
-    With component-normalised harmonics (variance one) a path then keeps the variance of its input.
+    e3nn's order of arguments decides the sign of the paths with odd l_in + l_edge + l_out. Scaled by sqrt(2 l_out + 1): with
+    component-normalised harmonics (variance one) a path then keeps the variance of its input.
     """
+    return o3.wigner_3j(l_in, l_edge, l_out, dtype=torch.float64) * sqrt(2 * l_out + 1)
+
+
+def coupling_paths(irreps_in: Irreps, lmax_edge: int, irreps_out: Irreps) -> Paths:
+    """Clebsch-Gordan coefficients of every allowed path, ordered by output irrep."""
     columns: list[list[Tensor]] = [[] for _ in irreps_in.irreps]
     triple = []
     for i_out, (l_out, p_out) in enumerate(irreps_out.irreps):
@@ -84,9 +90,7 @@ def coupling_paths(irreps_in: Irreps, lmax_edge: int, irreps_out: Irreps) -> Pat
             for l_edge in range(lmax_edge + 1):
                 if abs(l_in - l_edge) <= l_out <= l_in + l_edge and p_in * (-1) ** l_edge == p_out:
                     block = torch.zeros((lmax_edge + 1) ** 2, 2 * l_in + 1, 2 * l_out + 1, dtype=torch.float64)
-                    # e3nn's order of arguments: it decides the sign of the paths with odd l_in + l_edge + l_out.
-                    cg = o3.wigner_3j(l_in, l_edge, l_out, dtype=torch.float64) * sqrt(2 * l_out + 1)
-                    block[l_edge**2 : (l_edge + 1) ** 2] = cg.transpose(0, 1)
+                    block[l_edge**2 : (l_edge + 1) ** 2] = coupling(l_in, l_edge, l_out).transpose(0, 1)
                     columns[i_in].append(block)
                     triple.append((l_edge, i_in, i_out))
     empty = [torch.zeros((lmax_edge + 1) ** 2, 2 * l + 1, 0, dtype=torch.float64) for l, _ in irreps_in.irreps]

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from e3nn import o3
 from torch import Tensor
 
 from densnet.files import replacing
+from densnet.nn.irreps import coupling
 
 log = logging.getLogger(__name__)
 SOURCE = Path(__file__).with_name("convolution.cpp")
@@ -134,7 +134,7 @@ def tables(l_in: Sequence[int], l_out: Sequence[int], triple: Sequence[tuple[int
     values: list[float] = []
     for l_edge, i, o in triple:
         a, b = l_in[i], l_out[o]
-        cg = (o3.wigner_3j(a, l_edge, b, dtype=torch.float64) * (2 * b + 1) ** 0.5).numpy()
+        cg = coupling(a, l_edge, b).numpy()
         first = len(terms)
         for k, q, m in np.argwhere(np.abs(cg) > 1e-12).tolist():
             terms.append((l_edge**2 + q, k * (2 * b + 1) + m))

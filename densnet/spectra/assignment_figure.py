@@ -25,6 +25,7 @@ INK = "#1b1b1b"
 WIDEST_GAP = 500.0  # cm^-1 without bands; a wider one is cut out of the axis
 MARGIN = 60.0
 TICK_CM1 = 180.0  # per label of the axis, else labels of four digits touch
+HARDLY_BEHIND = 0.9  # of the largest share
 LABEL_GAP = 0.035  # of the axis width
 
 
@@ -116,7 +117,7 @@ def _stack(
 
 
 def _label(axes: Axes, bands: Sequence[AssignedBand], grid: np.ndarray, total: np.ndarray) -> None:
-    """Position and leading words beside the bands; of two that would touch the weaker stays without."""
+    """Position and what moves most beside the bands; of two that would touch the weaker stays without."""
     low, high = axes.get_xlim()
     gap = LABEL_GAP * (high - low) / max(axes.get_position().width, 0.2)
     placed: list[float] = []
@@ -124,9 +125,23 @@ def _label(axes: Axes, bands: Sequence[AssignedBand], grid: np.ndarray, total: n
         if all(abs(band.peak_cm1 - other) > gap for other in placed):
             placed.append(band.peak_cm1)
             height = float(total[np.abs(grid - band.peak_cm1) < 0.5 * gap].max(initial=0.0))
-            leading = _chemical(band.label.split(", ")[0].rsplit(" ", 2)[0])
-            axes.annotate(f"{band.peak_cm1:.0f}  {leading}", (band.peak_cm1, height), rotation=90, ha="center", va="bottom",
+            words = f"{band.peak_cm1:.0f}  {_chemical(leading(band.label))}"
+            axes.annotate(words, (band.peak_cm1, height), rotation=90, ha="center", va="bottom",
                           fontsize=6.5, color=INK, xytext=(0, 3), textcoords="offset points")  # fmt: skip
+
+
+def leading(label: str) -> str:
+    """The first name of a label in words and those hardly behind it, for which of them is first is chance.
+
+    `C-O stretch 30 %, C-C stretch 29 %, CH3 rock 16 %` becomes `C-O/C-C stretch`.
+    """
+    parts = [part.rsplit(" ", 2) for part in label.split(", ")]
+    first = float(parts[0][1])
+    names = [name for name, share, _ in parts if float(share) >= HARDLY_BEHIND * first]
+    motions = {name.split(" ", 1)[-1] for name in names}
+    if len(motions) == 1:
+        return "/".join(name.split(" ", 1)[0] for name in names) + f" {motions.pop()}"
+    return ", ".join(names)
 
 
 def _chemical(name: str) -> str:
