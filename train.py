@@ -42,6 +42,8 @@ def main(cfg: DictConfig) -> None:
         same_run.dataset.pop("derivatives", None)
     if cfg.model.density.get("high_channels") is None:
         same_run.model.density.pop("high_channels", None)
+    if cfg.stage.optimizer.get("method") == "adam":
+        same_run.stage.optimizer.pop("method", None)
     for setting in ("compile", "precompute", "precompute_limit_mb"):  # how fast, not what
         same_run.stage.pop(setting, None)
     recipe = json.dumps(OmegaConf.to_container(same_run, resolve=True), sort_keys=True)

@@ -18,7 +18,8 @@ from densnet.observables.multipoles import dipole, electrons
 from densnet.observables.real_space import density_on_points
 from densnet.structures import Density, Molecule, Molecules
 from densnet.training.objectives import MetricLoss
-from densnet.training.stage import OptimizerSettings, Stage
+from densnet.training.optimizer import OptimizerSettings
+from densnet.training.stage import Stage
 
 BOUND = 1.3
 

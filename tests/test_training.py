@@ -41,8 +41,9 @@ from densnet.model.densnet import DensNet
 from densnet.structures import Molecule, Molecules
 from densnet.training.averaging import ExponentialAverage
 from densnet.training.objectives import EnergyLoss, ForceLoss, MetricLoss, metric_squares
+from densnet.training.optimizer import METHODS, OptimizerSettings
 from densnet.training.run import export, find_checkpoint, mark_run, refuse_sweep_with_ddp, start_model
-from densnet.training.stage import OptimizerSettings, Stage
+from densnet.training.stage import Stage
 from densnet.units import ELECTRON_MASS_PER_DALTON
 
 ROOT = Path(__file__).parents[1]
@@ -141,9 +142,10 @@ def test_the_three_stages_in_a_row(tiny_fits: Path, harmonic_file: Path, tmp_pat
     assert len(read_model(tmp_path / "mj").provenance.recipe) == 3
 
 
-def test_a_killed_run_resumes_to_the_same_model(tiny_fits: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_a_killed_run_resumes_to_the_same_model(tiny_fits: Path, tmp_path: Path, method: str) -> None:
     """SIGKILL after a checkpoint, then ckpt_path=auto: the exported weights equal those of the uninterrupted run."""
-    same = ("stage=density", "logger=none", "trainer.max_epochs=60", "ckpt_path=auto")
+    same = ("stage=density", "logger=none", "trainer.max_epochs=60", "ckpt_path=auto", f"stage.optimizer.method={method}")
     train(tiny_fits, tmp_path / "whole", *same, f"run_dir={tmp_path}/whole/run", f"export={tmp_path}/whole/model")
 
     checkpoint = tmp_path / "cut/run1/checkpoints/last.ckpt"
@@ -421,15 +423,17 @@ def test_a_stage_learns_dipole_derivatives(tiny_fits: Path, tmp_path: Path) -> N
 
 
 def test_a_setting_that_is_not_used_does_not_make_another_run(tiny_fits: Path, tmp_path: Path) -> None:
-    """ckpt_path=auto still finds runs from before dataset.derivatives, model.density.high_channels and init_energy."""
-    for name, more in (("old", ()), ("new", ("model.density.high_channels=2",))):
+    """ckpt_path=auto still finds runs from before some settings: derivatives, high_channels, init_energy, method."""
+    for name, more in (("old", ()), ("new", ("model.density.high_channels=2", "stage.optimizer.method=soap"))):
         run = ("experiment=water", "stage=density", "logger=none", "trainer.max_epochs=1", *more)
         train(tiny_fits, tmp_path, *run, f"run_dir={tmp_path}/{name}", f"export={tmp_path}/m-{name}")
     old, new = (json.loads((tmp_path / name / "identity.json").read_text()) for name in ("old", "new"))
     assert "derivatives" not in old["dataset"]
     assert "high_channels" not in old["model"]["density"]
     assert "init_energy" not in old
+    assert "method" not in old["stage"]["optimizer"]
     assert new["model"]["density"]["high_channels"] == 2
+    assert new["stage"]["optimizer"]["method"] == "soap"
 
 
 def stage_for(model: Any, **settings: Any) -> Stage:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +20,12 @@ from densnet.observables.real_space import BasisTables
 from densnet.structures import Prediction
 from densnet.training.frozen_density import FrozenDensity, megabytes
 from densnet.training.objectives import Functions, MetricLoss, Objective, RealSpaceLoss
+from densnet.training.optimizer import OptimizerSettings
 from densnet.training.passes import Passes
 from densnet.units import MEV_PER_ANGSTROM_PER_AU, MEV_PER_HARTREE, MILLIDEBYE_PER_AU
 
 log = logging.getLogger(__name__)
 NETWORKS = ("density", "energy")
-
-
-@dataclass(frozen=True)
-class OptimizerSettings:
-    """Adam with a linear warm-up and a cosine decay to `final` times the learning rate; clip: gradient norm."""
-
-    learning_rate: float
-    warmup_steps: int = 100
-    final: float = 0.01
-    clip: float = 10.0
 
 
 class Stage(lightning.LightningModule):
@@ -114,20 +104,10 @@ class Stage(lightning.LightningModule):
         return FrozenDensity.cached(Path(self.precompute), self.model.density, data.fits, frames, self.device)
 
     def configure_optimizers(self) -> Any:
-        settings, steps = self.optimizer, max(1, int(self.trainer.estimated_stepping_batches))
-
-        def factor(step: int) -> float:
-            if step < settings.warmup_steps:
-                return (step + 1) / settings.warmup_steps
-            done = min(1.0, (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps))
-            return settings.final + (1 - settings.final) * 0.5 * (1 + float(torch.cos(torch.tensor(done * torch.pi))))
-
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
-        optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate, amsgrad=True)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor), "interval": "step"},
-        }
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        optimizer = self.optimizer.of([p for p in self.model.parameters() if p.requires_grad])
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.optimizer.factor(step, steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         self.clip_gradients(optimizer, gradient_clip_val=self.optimizer.clip, gradient_clip_algorithm="norm")
