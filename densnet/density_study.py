@@ -5,7 +5,8 @@
 Every step is a command that is printed before it runs and skipped when its result is there, so a killed study goes on. The
 steps that fine-tune start from the metric-trained model; `metric-longer` trains that one on in the metric for as many steps,
 so that what real space gains is not what more training gains. `real-space-dipole` goes on from `real-space` with a
-heavy dipole term. `models/ethanol` is the model of `real-space-flexible`.
+heavy dipole term. `optimizer-adam` and `optimizer-soap` differ in the optimiser and its learning rate alone.
+`models/ethanol-first` has the density network of `real-space-flexible`, `models/ethanol` the same trained on.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from densnet.record import write_record
 from densnet.steps import ROOT, Step, from_root, run_steps
 
 SIZES = (50, 100, 200, 400)
+RATE, SOAP_RATE = "3e-3", "1.5e-3"  # learning rates of metric training; the second of `optimizer-soap` alone
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def plan(labels: Path, out: Path, settings: Settings) -> list[Step]:
     """Every command of the study, in order."""
     fit = ["-m", "densnet.reference", "task=fit", f"labels={from_root(labels)}", f"data_dir={out}", "basis=large"]
     steps = [Step(out / "fits.h5", (*fit, "fit.grid_frames_test=120", "fit.points_train=4000"))]
-    extra = ("stage.optimizer.learning_rate=3e-3", *settings.overrides)
+    extra = (f"stage.optimizer.learning_rate={RATE}", *settings.overrides)
     for size in settings.sizes:
         steps.append(training(f"frames-{size}", out, "density", settings.curve_steps, (*extra, f"dataset.limit={size}")))
     if settings.curve_steps != settings.steps:
@@ -74,6 +76,9 @@ def plan(labels: Path, out: Path, settings: Settings) -> list[Step]:
     steps.append(training("real-space-flexible", out, "density_real_space", settings.tune_steps, flexible))
     dipole = (*settings.overrides, f"init={out / 'real-space' / 'model'}", "dataset.points=1000", "stage.objectives.1.weight=3")
     steps.append(training("real-space-dipole", out, "density_real_space", settings.tune_steps, dipole))
+    for method, rate in (("adam", RATE), ("soap", SOAP_RATE)):
+        optimizer = (f"stage.optimizer.method={method}", f"stage.optimizer.learning_rate={rate}")
+        steps.append(training(f"optimizer-{method}", out, "density", settings.curve_steps, (*settings.overrides, *optimizer)))
     return steps
 
 

@@ -48,6 +48,15 @@ def fine_tuning() -> str:
     return table(["training", "steps", *ERRORS, "hours"], rows)
 
 
+def optimizers() -> str:
+    """The same training with either optimiser."""
+    runs = {r["name"]: r for r in report("density")["runs"]}
+    rows = [
+        [title, str(runs[n]["steps"]), *row_of(runs[n])] for n, title in (("optimizer-adam", "Adam"), ("optimizer-soap", "SOAP"))
+    ]
+    return table(["optimiser", "steps", *ERRORS], rows)
+
+
 def shipped() -> str:
     """The evaluation of models/ethanol."""
     e = report("ethanol_density")
@@ -88,10 +97,11 @@ def dipole_derivatives() -> str:
     """Dipoles of the test frames before and after the stage that learns dipole derivatives."""
     rows = []
     for title, name in (
-        ("that of `models/ethanol-minima`, before", "ethanol_minima_first"),
-        ("after", "ethanol_minima"),
+        ("that of `models/ethanol`, before", "ethanol_before_derivatives"),
+        ("after the derivatives of 404 frames", "ethanol_404_derivatives"),
+        ("after those of 1300 frames, with SOAP", "ethanol_density"),
         ("that of `models/ethanol-fast`, before", "ethanol_lean"),
-        ("after", "ethanol_fast"),
+        ("after the derivatives of 360 frames", "ethanol_fast"),
     ):
         e = report(name)
         found = {t["trajectory"]: t for t in e["trajectories"]}
@@ -99,6 +109,6 @@ def dipole_derivatives() -> str:
         mean = sum(t["frames"] * t["dipole_mae_mD"] for t in cold) / sum(t["frames"] for t in cold)
         hot = found["test500"]["dipole_mae_mD"]
         values = (mean, hot, e["dipole_mae_mD"], e["dipole_component_mae_mD"])
-        rows.append([title, *(f"{v:.2f}" for v in values), f"{e['nmae_percent']:.3f}"])
-    head = ["density network", "dipole at 300 K, mD", "at 500 K", "all", "all, by component", "NMAE, %"]
+        rows.append([title, *(f"{v:.2f}" for v in values), f"{e['nmae_percent']:.3f} ({e['grid_frames']})"])
+    head = ["density network", "dipole at 300 K, mD", "at 500 K", "all", "all, by component", "NMAE, % (frames)"]
     return table(head, rows)

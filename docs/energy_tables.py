@@ -60,8 +60,9 @@ def dynamics() -> str:
     """NVE runs."""
     rows = []
     for name, title in (
-        ("md_ethanol_300K", "`models/ethanol`, 16, 300 K"),
-        ("md_ethanol_600K", "`models/ethanol`, 8, 600 K"),
+        ("md_first_300K", "`models/ethanol-first`, 16, 300 K"),
+        ("md_first_600K", "`models/ethanol-first`, 8, 600 K"),
+        ("md_ethanol_300K", "`models/ethanol`, 8, 300 K"),
         ("md_fast_300K", "`models/ethanol-fast`, 16, 300 K"),
     ):
         s = report(name)

@@ -45,9 +45,9 @@ def models() -> str:
     """Errors of the models of ethanol on all test frames, and at the trans minimum."""
     rows = []
     for title, frames, minimum in (
-        ("`models/ethanol`", "ethanol_density", report("harmonic_ethanol")),
+        ("`models/ethanol-first`", "ethanol_first", report("harmonic_ethanol_first")),
         ("`models/ethanol-fast`", "ethanol_fast", report("harmonic_ethanol_fast")),
-        ("`models/ethanol-minima`", "ethanol_minima", part("trans/modes")),
+        ("`models/ethanol`", "ethanol_density", part("trans/modes")),
     ):
         e, c = report(frames), minimum["comparison"]
         figures = [

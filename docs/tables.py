@@ -16,6 +16,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "basis": density.basis_floors,
     "learning-curve": density.learning_curve,
     "fine-tuning": density.fine_tuning,
+    "optimizers": density.optimizers,
     "shipped": density.shipped,
     "benchmark": density.benchmark,
     "energy-shipped": energies.energy_shipped,

@@ -12,6 +12,7 @@ from densnet.errors import DataError
 
 SETTINGS = Settings(steps=20, curve_steps=10, tune_steps=5, sizes=(2, 3), overrides=("dataset.validation=2",))
 RUNS = ["frames-2", "frames-3", "frames-all", "metric", "metric-longer", "real-space", "real-space-flexible", "real-space-dipole"]
+RUNS += ["optimizer-adam", "optimizer-soap"]
 
 
 def test_every_comparison_is_fair(tmp_path: Path) -> None:
@@ -27,6 +28,11 @@ def test_every_comparison_is_fair(tmp_path: Path) -> None:
         assert {"trainer.max_steps=5", f"init={tmp_path / 'metric' / 'model'}", "stage.optimizer.learning_rate=5e-4"} <= commands[
             name
         ]
+    adam, soap = (
+        {c for c in commands[name] if not c.startswith(("run_dir=", "runs_dir="))}
+        for name in ("optimizer-adam", "optimizer-soap")
+    )
+    assert {c.split("=")[0] for c in adam ^ soap} == {"stage.optimizer.method", "stage.optimizer.learning_rate"}
 
 
 def write_results(folder: Path) -> None:

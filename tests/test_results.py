@@ -65,7 +65,9 @@ def test_bars_of_the_shipped_density() -> None:
     """What the docs promise of models/ethanol and of the bases, read from the result files."""
     shipped = json.loads((ROOT / "docs/results/ethanol_density.json").read_text())["report"]
     assert shipped["nmae_percent"] <= 0.18
+    assert shipped["dipole_mae_mD"] <= 2.0
     assert shipped["electrons_max_error"] <= 1e-6
+    assert shipped["frames"] == shipped["grid_frames"] == 120
     for basis in json.loads((ROOT / "docs/results/basis.json").read_text())["report"]["bases"]:
         ethanol = next(f for f in basis["used"] if f["molecule"] == "C2H6O")
         size, floor = {"small": (380, 0.40), "medium": (680, 0.14), "large": (870, 0.10)}[basis["name"]]

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import AutoMinorLocator, MaxNLocator
 
 from densnet.spectra.assignment import ModeInfrared, ModeSpectra
-from densnet.spectra.band_table import AssignedBand, Mode
+from densnet.spectra.band_table import AssignedBand, Mode, Share
 from densnet.spectra.infrared import KM_MOL_PER_EPSILON
 
 # Eight hues that stay apart for colour-blind readers (Okabe, Ito), then the same hatched.
@@ -125,19 +125,18 @@ def _label(axes: Axes, bands: Sequence[AssignedBand], grid: np.ndarray, total: n
         if all(abs(band.peak_cm1 - other) > gap for other in placed):
             placed.append(band.peak_cm1)
             height = float(total[np.abs(grid - band.peak_cm1) < 0.5 * gap].max(initial=0.0))
-            words = f"{band.peak_cm1:.0f}  {_chemical(leading(band.label))}"
+            words = f"{band.peak_cm1:.0f}  {_chemical(leading(band.coordinates))}"
             axes.annotate(words, (band.peak_cm1, height), rotation=90, ha="center", va="bottom",
                           fontsize=6.5, color=INK, xytext=(0, 3), textcoords="offset points")  # fmt: skip
 
 
-def leading(label: str) -> str:
-    """The first name of a label in words and those hardly behind it, for which of them is first is chance.
+def leading(coordinates: Sequence[Share]) -> str:
+    """The name of the largest share, and of the next if that is hardly behind, for which of them comes first is chance.
 
-    `C-O stretch 30 %, C-C stretch 29 %, CH3 rock 16 %` becomes `C-O/C-C stretch`.
+    C-O stretch 30 % and C-C stretch 29 % become `C-O/C-C stretch`.
     """
-    parts = [part.rsplit(" ", 2) for part in label.split(", ")]
-    first = float(parts[0][1])
-    names = [name for name, share, _ in parts if float(share) >= HARDLY_BEHIND * first]
+    first, *others = coordinates
+    names = [first.name, *(s.name for s in others[:1] if s.share >= HARDLY_BEHIND * first.share)]
     motions = {name.split(" ", 1)[-1] for name in names}
     if len(motions) == 1:
         return "/".join(name.split(" ", 1)[0] for name in names) + f" {motions.pop()}"

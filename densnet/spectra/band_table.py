@@ -96,8 +96,8 @@ class Part:
 class AssignedBand:
     """A band: limits and highest point, cm^-1; integral with standard error, km/mol; parts: its modes, the largest share first.
 
-    rest: the share that no mode explains; label: in words; atoms, elements: what moves, by share of kinetic energy; origin: of
-    the intensity. None where unknown.
+    rest: the share that no mode explains; coordinates, label: what moves, the leading ones in words; atoms, elements: what
+    moves, by share of kinetic energy; origin: of the intensity. None where unknown.
     """
 
     low_cm1: float
@@ -108,6 +108,7 @@ class AssignedBand:
     parts: list[Part]
     rest: float
     rest_error: float | None
+    coordinates: list[Share]
     label: str
     atoms: list[Share]
     elements: list[Share]
@@ -230,6 +231,7 @@ def _assigned(
     if all(o is not None or w == 0.0 for o, w in zip(known, weight)):
         split = [[o.moving, o.flowing, o.deforming] for o in known if o is not None]
         origin = Origin(*map(float, weight[[o is not None for o in known]] @ np.array(split))) if split else None
+    coordinates = _weighted([m.coordinates for m in flat], weight)
     inside = (spectrum.wavenumber_cm1 >= low) & (spectrum.wavenumber_cm1 <= high)
     return AssignedBand(
         low_cm1=float(low),
@@ -240,7 +242,8 @@ def _assigned(
         parts=sorted(parts, key=lambda p: -p.share),
         rest=float(rest),
         rest_error=_known(rest_error),
-        label=words(_weighted([m.coordinates for m in flat], weight)),
+        coordinates=coordinates,
+        label=words(coordinates),
         atoms=_weighted([m.atoms for m in flat], weight),
         elements=_weighted([m.elements for m in flat], weight),
         origin=origin,

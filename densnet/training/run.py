@@ -107,7 +107,7 @@ def find_checkpoint(wanted: str | None, runs: Path | str, identity: str) -> str 
     """The checkpoint to resume from. wanted: null (start anew), a path, or "auto".
 
     auto takes the newest last.ckpt below `runs` whose folder says it is the same run (`identity`, see mark_run), and starts
-    anew if there is none. Raises ModelError if a path does not exist.
+    anew if there is none. Raises ModelError if a path does not exist, ConfigError if it is of a run with another optimiser.
     """
     if wanted is None:
         return None
@@ -116,6 +116,7 @@ def find_checkpoint(wanted: str | None, runs: Path | str, identity: str) -> str 
             raise ModelError(f"no checkpoint at {wanted}; expected a .ckpt file; check the path or use ckpt_path=auto")
         before = _identity(Path(wanted).parent.parent)
         if before is not None and before != identity:
+            _refuse_other_optimizer(wanted, before, identity)
             log.warning("%s is of a run with other settings; its weights go on in the model and stage configured now", wanted)
         return str(wanted)
     candidates = [p for p in Path(runs).glob("*/checkpoints/last.ckpt") if _identity(p.parent.parent) == identity]
@@ -125,6 +126,16 @@ def find_checkpoint(wanted: str | None, runs: Path | str, identity: str) -> str 
     newest = max(candidates, key=lambda p: p.stat().st_mtime)
     log.warning("resuming from %s", newest)
     return str(newest)
+
+
+def _refuse_other_optimizer(checkpoint: str, before: str, now: str) -> None:
+    """The state of one optimiser means nothing to another; it would fail, or go wrong, in the middle of a step."""
+    found, wanted = (json.loads(text)["stage"]["optimizer"].get("method", "adam") for text in (before, now))
+    if found != wanted:
+        raise ConfigError(
+            f"{checkpoint} is of a run with {found} and stage.optimizer.method is {wanted}; expected the same; set "
+            f"stage.optimizer.method={found}, or start from the model of that run with init="
+        )
 
 
 def _identity(folder: Path) -> str | None:

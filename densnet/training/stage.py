@@ -20,7 +20,7 @@ from densnet.observables.real_space import BasisTables
 from densnet.structures import Prediction
 from densnet.training.frozen_density import FrozenDensity, megabytes
 from densnet.training.objectives import Functions, MetricLoss, Objective, RealSpaceLoss
-from densnet.training.optimizer import OptimizerSettings
+from densnet.training.optimizer import OptimizerSettings  # recipes of older runs know it by this module
 from densnet.training.passes import Passes
 from densnet.units import MEV_PER_ANGSTROM_PER_AU, MEV_PER_HARTREE, MILLIDEBYE_PER_AU
 
@@ -105,7 +105,7 @@ class Stage(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         steps = max(1, int(self.trainer.estimated_stepping_batches))
-        optimizer = self.optimizer.of([p for p in self.model.parameters() if p.requires_grad])
+        optimizer = self.optimizer.build([p for p in self.model.parameters() if p.requires_grad])
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.optimizer.factor(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
